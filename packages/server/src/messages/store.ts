@@ -1,0 +1,193 @@
+import type { TenantId } from "../auth/actor.ts";
+import type { Queryable, Result, Statement, Timestamp } from "../db/pool.ts";
+import type { Tx } from "../db/tx.ts";
+import type { ProviderUsage } from "../providers/contract.ts";
+
+/** All SQL of `messages` but the listing (see `list.ts`). */
+
+// created_at strictly increases within a chat (turns.md §1): max(now(), newest of the chat + 1 µs).
+const nextCreatedAt = `
+      greatest(
+        now(),
+        (
+          select created_at + interval '1 microsecond'
+          from messages
+          where chat_id = $3
+            and deleted_at is null
+          order by created_at desc, id desc
+          limit 1
+        )
+      )`;
+
+const insertUser: Statement = {
+  name: "message_insert_user",
+  text: `
+    insert into messages (id, tenant_id, chat_id, request_id, role, content, request_kind, created_at)
+    select $1, $2, $3, $4, 'user', $5, 'chat', ${nextCreatedAt}`,
+};
+
+/** Stores the question of a turn, untrimmed, in the preflight transaction. */
+export const insertUserMessage = (
+  tx: Tx,
+  message: { id: string; tenantId: TenantId; chatId: string; requestId: string; content: string },
+): Promise<Result<never>> =>
+  tx.query(insertUser, [message.id, message.tenantId, message.chatId, message.requestId, message.content]);
+
+const insertAssistant: Statement = {
+  name: "message_insert_assistant",
+  text: `
+    insert into messages (
+      id, tenant_id, chat_id, request_id, role, content, request_kind, model, provider_response_id,
+      input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens, reasoning_tokens,
+      citations, created_at
+    )
+    select
+      $1, $2, $3, $4, 'assistant', $5, 'chat', $6, $7, $8, $9, $10, $11, $12, $13, ${nextCreatedAt}`,
+};
+
+export interface NewAssistantMessage {
+  readonly id: string;
+  readonly tenantId: TenantId;
+  readonly chatId: string;
+  readonly requestId: string;
+  readonly content: string;
+  readonly model: string;
+  readonly providerResponseId: string | null;
+  readonly usage: ProviderUsage | null;
+  /** Already mapped and cleaned items of the `citations` event, for replay; null when there are none. */
+  readonly citations: readonly unknown[] | null;
+}
+
+/** Stores the answer of a turn, in the transaction that ends it. */
+export const insertAssistantMessage = (tx: Tx, message: NewAssistantMessage): Promise<Result<never>> =>
+  tx.query(insertAssistant, [
+    message.id,
+    message.tenantId,
+    message.chatId,
+    message.requestId,
+    message.content,
+    message.model,
+    message.providerResponseId,
+    message.usage?.inputTokens ?? 0,
+    message.usage?.outputTokens ?? 0,
+    message.usage?.cacheReadInputTokens ?? 0,
+    message.usage?.cacheWriteInputTokens ?? 0,
+    message.usage?.reasoningTokens ?? 0,
+    message.citations === null ? null : JSON.stringify(message.citations),
+  ]);
+
+export interface StoredAnswer {
+  readonly id: string;
+  readonly content: string;
+  readonly inputTokens: bigint;
+  readonly outputTokens: bigint;
+  readonly citations: readonly StoredCitation[] | null;
+}
+
+/** One item of the `citations` event as stored with its message. */
+export interface StoredCitation {
+  readonly source: "file" | "web";
+  readonly attachment_id?: string;
+  readonly [field: string]: unknown;
+}
+
+const selectAnswer: Statement = {
+  name: "message_answer_of_turn",
+  text: `
+    select
+      id, content, input_tokens as "inputTokens", output_tokens as "outputTokens", citations
+    from messages
+    where chat_id = $1
+      and tenant_id = $2
+      and id = $3
+      and deleted_at is null`,
+};
+
+/** The stored answer of a completed turn, for replay. */
+export const findAnswer = async (
+  db: Queryable,
+  tenantId: TenantId,
+  chatId: string,
+  messageId: string,
+): Promise<StoredAnswer | null> =>
+  (await db.query<StoredAnswer>(selectAnswer, [chatId, tenantId, messageId])).rows[0] ?? null;
+
+export interface RecentMessage {
+  readonly id: string;
+  readonly role: "user" | "assistant" | "system";
+  readonly content: string;
+  readonly createdAt: Timestamp;
+}
+
+// Index (chat_id, created_at, id) where deleted_at is null, read backwards: cost is the limit, not the chat.
+const selectRecent: Statement = {
+  name: "message_recent",
+  text: `
+    select id, role, content, created_at as "createdAt"
+    from messages
+    where chat_id = $1
+      and tenant_id = $2
+      and deleted_at is null
+      and request_id is not null
+      and is_compressed = false
+    order by created_at desc, id desc
+    limit $3`,
+};
+
+/** The newest `limit` messages eligible as context, newest first (context.md §3). */
+export const findRecentMessages = async (
+  db: Queryable,
+  tenantId: TenantId,
+  chatId: string,
+  limit: number,
+): Promise<RecentMessage[]> =>
+  (await db.query<RecentMessage>(selectRecent, [chatId, tenantId, limit])).rows;
+
+const selectPriorTokens: Statement = {
+  name: "message_prior_context_tokens",
+  text: `
+    select input_tokens + output_tokens as tokens
+    from messages
+    where chat_id = $1
+      and tenant_id = $2
+      and deleted_at is null
+      and role = 'assistant'
+      and (input_tokens > 0 or output_tokens > 0)
+    order by created_at desc, id desc
+    limit 1`,
+};
+
+/** `priorContextTokens` of quota.md §3: size of the newest answer with known usage; 0 in a new chat. */
+export const findPriorContextTokens = async (
+  db: Queryable,
+  tenantId: TenantId,
+  chatId: string,
+): Promise<bigint> =>
+  (await db.query<{ tokens: bigint }>(selectPriorTokens, [chatId, tenantId])).rows[0]?.tokens ?? 0n;
+
+const selectReactions: Statement = {
+  name: "message_reactions_of_page",
+  text: `
+    select message_id as "messageId", reaction
+    from message_reactions
+    where chat_id = $1
+      and tenant_id = $2
+      and user_id = $3
+      and message_id = any($4::uuid[])`,
+};
+
+/** The caller's reactions to the messages of one page. */
+export const findReactions = async (
+  db: Queryable,
+  scope: { tenantId: TenantId; userId: string; chatId: string },
+  messageIds: readonly string[],
+): Promise<Map<string, "like" | "dislike">> => {
+  if (messageIds.length === 0) return new Map();
+  const { rows } = await db.query<{ messageId: string; reaction: "like" | "dislike" }>(selectReactions, [
+    scope.chatId,
+    scope.tenantId,
+    scope.userId,
+    messageIds,
+  ]);
+  return new Map(rows.map((row) => [row.messageId, row.reaction]));
+};

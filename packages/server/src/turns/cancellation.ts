@@ -1,0 +1,86 @@
+import type { CancelReason } from "./turn.ts";
+
+/** Stops one running turn of this process. The first reason counts; the signal fires once. */
+export class Cancellation {
+  readonly #controller = new AbortController();
+  #reason: CancelReason | null = null;
+  #requestedAt = 0;
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  get reason(): CancelReason | null {
+    return this.#reason;
+  }
+
+  /** `performance.now()` of the request, for the abort metrics. */
+  get requestedAt(): number {
+    return this.#requestedAt;
+  }
+
+  cancel(reason: CancelReason): void {
+    if (this.#reason !== null) return;
+    this.#reason = reason;
+    this.#requestedAt = performance.now();
+    this.#controller.abort();
+  }
+}
+
+interface Running {
+  readonly cancellation: Cancellation;
+  readonly finished: Promise<void>;
+  readonly finish: () => void;
+}
+
+/**
+ * The turns running in this process: what an explicit cancel, a notification from another process
+ * and the drain reach. Bookkeeping only: every guard is in the database (turns.md §16.3).
+ */
+export class RunningTurns {
+  readonly #turns = new Map<string, Running>();
+  #onEmpty: (() => void)[] = [];
+
+  get size(): number {
+    return this.#turns.size;
+  }
+
+  add(turnId: string): Cancellation {
+    let finish: () => void = () => {};
+    const finished = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const cancellation = new Cancellation();
+    this.#turns.set(turnId, { cancellation, finished, finish });
+    return cancellation;
+  }
+
+  remove(turnId: string): void {
+    this.#turns.get(turnId)?.finish();
+    this.#turns.delete(turnId);
+    if (this.#turns.size > 0) return;
+    for (const resolve of this.#onEmpty.splice(0)) resolve();
+  }
+
+  /** True when the turn runs here; its stream then ends by itself. */
+  cancel(turnId: string, reason: CancelReason): boolean {
+    const running = this.#turns.get(turnId);
+    running?.cancellation.cancel(reason);
+    return running !== undefined;
+  }
+
+  cancelAll(reason: CancelReason): void {
+    for (const running of this.#turns.values()) running.cancellation.cancel(reason);
+  }
+
+  /** Resolves when the turn is finalized, or at once when it does not run here. */
+  finished(turnId: string): Promise<void> {
+    return this.#turns.get(turnId)?.finished ?? Promise.resolve();
+  }
+
+  /** Resolves when no turn runs here. */
+  empty(): Promise<void> {
+    if (this.#turns.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#onEmpty.push(resolve));
+  }
+}
