@@ -130,10 +130,11 @@ export type ProviderOutcome =
     };
 
 /**
- * A running provider call. Iterate to the end: the last event is always `terminal`, exactly one,
+ * A running provider call. Events arrive in batches: what one read of the socket brought. Iterate to
+ * the end: the last event is always `terminal`, exactly one,
  * and iteration never throws. Stopping the iteration early, or the signal, closes the socket.
  */
-export interface ProviderStream extends AsyncIterable<ProviderEvent> {
+export interface ProviderStream extends AsyncIterable<readonly ProviderEvent[]> {
   /** Resolves when the provider's socket is closed or returned to the pool. */
   readonly closed: Promise<void>;
 }
