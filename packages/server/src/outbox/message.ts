@@ -1,0 +1,57 @@
+import type { QueueKind } from "./queue.ts";
+
+/** A message as a handler gets it. */
+export interface Message {
+  readonly partitionId: number;
+  /** Position in the partition; ascending in the order of delivery. */
+  readonly id: bigint;
+  /** The same on every delivery: the idempotency key (outbox-engine.md). */
+  readonly messageId: string;
+  readonly tenantId: string;
+  readonly orderKey: string;
+  readonly kind: string;
+  /** JSON text as it was enqueued. */
+  readonly payload: string;
+  readonly trace: string | null;
+  /** Milliseconds since it was enqueued, by the database clock, when it was claimed. */
+  readonly ageMs: number;
+  /** Runs so far, this one included. */
+  readonly attempts: number;
+  /** Its order key had waited after a failure. */
+  readonly parked: boolean;
+}
+
+/** What became of one message (outbox-engine.md, Handlers). */
+export type Verdict =
+  | { readonly kind: "done" }
+  /** Nothing left to do: a stale redelivery. Acknowledged like `done`, counted apart. */
+  | { readonly kind: "already_terminal" }
+  | { readonly kind: "retry"; readonly error: string; readonly afterMs?: number }
+  /** Given up: becomes a dead letter. */
+  | { readonly kind: "reject"; readonly reason: string };
+
+export const done: Verdict = { kind: "done" };
+
+export interface HandlerContext {
+  /** Fires at lease − headroom and on shutdown; work still running is cut off. */
+  readonly signal: AbortSignal;
+  /** `performance.now()` at which the signal fires. */
+  readonly deadline: number;
+}
+
+/**
+ * Delivers messages of one partition, outside any transaction, at least once. Verdicts are parallel
+ * to the messages; undefined means not attempted: the message comes again and no attempt is counted.
+ * Behind a `retry` of a key, verdicts of later messages of that key are ignored. A throw counts as a
+ * `retry` of the first message.
+ */
+export type QueueHandler = (
+  messages: readonly Message[],
+  context: HandlerContext,
+) => Promise<readonly (Verdict | undefined)[]>;
+
+/**
+ * What serves each queue. `keep_waiting`: messages stay where they are, in order and undamaged, until
+ * a process with a handler comes.
+ */
+export type Handlers = Readonly<Record<QueueKind, QueueHandler | "keep_waiting">>;

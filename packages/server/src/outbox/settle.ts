@@ -1,0 +1,166 @@
+import type { Message, Verdict } from "./message.ts";
+import type { OrderPolicy } from "./queue.ts";
+
+/** The acknowledgement of one partition's batch, as the database gets it. Pure. */
+export interface Settlement {
+  readonly partitionId: number;
+  readonly token: string;
+  /** Delivered: to delete. */
+  readonly done: readonly bigint[];
+  readonly dead: readonly { readonly id: bigint; readonly attempts: number; readonly error: string }[];
+  /** `park_key`: keys that wait, with the attempts of their first message. */
+  readonly parked: readonly {
+    readonly orderKey: string;
+    readonly delayMs: number;
+    readonly attempts: number;
+  }[];
+  /** `park_key`: keys that had waited and go on. */
+  readonly resumed: readonly string[];
+  /** Back-off of the whole partition. */
+  readonly delayMs: number | null;
+  /** The first message left and its attempts; null leaves what the claim wrote. */
+  readonly head: { readonly id: bigint; readonly attempts: number } | null;
+  readonly error: string | null;
+}
+
+export interface SettleRules {
+  readonly policy: OrderPolicy;
+  readonly maxAttempts: number;
+  /** Milliseconds before run `attempts + 1`. */
+  readonly backoff: (attempts: number) => number;
+}
+
+const maxErrorLength = 2_000;
+
+/** An error text the database takes: no NUL, which no text column stores, and of bounded length. */
+export const storableError = (text: string): string => text.replaceAll("\0", "").slice(0, maxErrorLength);
+
+/** A retry that has used up its attempts is a rejection (outbox-engine.md, Handlers). */
+export const finalVerdict = (
+  verdict: Verdict | undefined,
+  attempts: number,
+  maxAttempts: number,
+): Verdict | undefined =>
+  verdict?.kind === "retry" && attempts >= maxAttempts
+    ? { kind: "reject", reason: `max attempts (${maxAttempts}) reached: ${verdict.error}` }
+    : verdict;
+
+/**
+ * Turns verdicts into an acknowledgement (outbox-engine.md, O5): a `block` partition keeps everything
+ * behind its first unfinished message; a `park_key` partition only what shares the order key. A
+ * message that was not attempted gives back the attempt its claim had counted.
+ */
+export const settlementOf = (
+  batch: { readonly partitionId: number; readonly token: string; readonly messages: readonly Message[] },
+  verdicts: readonly (Verdict | undefined)[],
+  rules: SettleRules,
+): Settlement => {
+  const finish = batch.messages.map((message, at) => ({
+    message,
+    verdict: finalVerdict(verdicts[at], message.attempts, rules.maxAttempts),
+  }));
+  return rules.policy === "block"
+    ? blockSettlement(batch, finish, rules)
+    : parkSettlement(batch, finish, rules);
+};
+
+interface Finished {
+  readonly message: Message;
+  readonly verdict: Verdict | undefined;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] extends readonly (infer E)[] ? E[] : T[K] };
+
+const emptySettlement = (batch: { partitionId: number; token: string }): Mutable<Settlement> => ({
+  partitionId: batch.partitionId,
+  token: batch.token,
+  done: [],
+  dead: [],
+  parked: [],
+  resumed: [],
+  delayMs: null,
+  head: null,
+  error: null,
+});
+
+const blockSettlement = (
+  batch: { partitionId: number; token: string },
+  finished: readonly Finished[],
+  rules: SettleRules,
+): Settlement => {
+  const settlement = emptySettlement(batch);
+  for (const { message, verdict } of finished) {
+    if (verdict === undefined) {
+      settlement.head = { id: message.id, attempts: message.attempts - 1 };
+      break;
+    }
+    if (verdict.kind === "retry") {
+      settlement.head = { id: message.id, attempts: message.attempts };
+      settlement.delayMs = verdict.afterMs ?? rules.backoff(message.attempts);
+      settlement.error = storableError(verdict.error);
+      break;
+    }
+    closeMessage(settlement, message, verdict);
+  }
+  return settlement;
+};
+
+const parkSettlement = (
+  batch: { partitionId: number; token: string },
+  finished: readonly Finished[],
+  rules: SettleRules,
+): Settlement => {
+  const settlement = emptySettlement(batch);
+  const stopped = new Set<string>();
+  const resumed = new Set<string>();
+  for (const { message, verdict } of finished) {
+    const key = message.orderKey;
+    if (stopped.has(key)) continue;
+    if (verdict === undefined || verdict.kind === "retry") {
+      stopped.add(key);
+      resumed.delete(key);
+      parkKey(settlement, message, verdict, rules);
+      continue;
+    }
+    closeMessage(settlement, message, verdict);
+    if (message.parked) resumed.add(key);
+  }
+  settlement.resumed = [...resumed];
+  const first = finished[0];
+  if (first !== undefined && first.verdict === undefined && !first.message.parked) {
+    settlement.head = { id: first.message.id, attempts: first.message.attempts - 1 };
+  }
+  return settlement;
+};
+
+const parkKey = (
+  settlement: Mutable<Settlement>,
+  message: Message,
+  verdict: (Verdict & { kind: "retry" }) | undefined,
+  rules: SettleRules,
+): void => {
+  const orderKey = message.orderKey;
+  if (verdict !== undefined) {
+    const delayMs = verdict.afterMs ?? rules.backoff(message.attempts);
+    settlement.parked.push({ orderKey, delayMs, attempts: message.attempts });
+    settlement.error ??= storableError(verdict.error);
+  } else if (message.parked) {
+    settlement.parked.push({ orderKey, delayMs: 0, attempts: message.attempts - 1 });
+  }
+};
+
+const closeMessage = (
+  settlement: Mutable<Settlement>,
+  message: Message,
+  verdict: Verdict & { kind: "done" | "already_terminal" | "reject" },
+): void => {
+  if (verdict.kind === "reject") {
+    settlement.dead.push({
+      id: message.id,
+      attempts: message.attempts,
+      error: storableError(verdict.reason),
+    });
+  } else {
+    settlement.done.push(message.id);
+  }
+};

@@ -1,0 +1,239 @@
+import type { Queryable, Result, Statement } from "../db/pool.ts";
+import type { Tx } from "../db/tx.ts";
+import type { Message } from "./message.ts";
+import type { QueueKind, QueueSettings } from "./queue.ts";
+import type { Settlement } from "./settle.ts";
+
+/** All SQL of the outbox tables; claim and acknowledgement are functions of migration 0002. */
+
+/** A message about to be written. */
+export interface NewMessage {
+  readonly partitionId: number;
+  readonly tenantId: string;
+  readonly orderKey: string;
+  readonly kind: string;
+  readonly payload: string;
+  readonly trace: string | null;
+}
+
+const insertStatements = new Map<number, Statement>();
+
+/** One statement per count of messages: values lists need no array quoting of JSON, and keep their order. */
+const insertStatement = (count: number): Statement => {
+  let statement = insertStatements.get(count);
+  if (statement === undefined) {
+    const rows = Array.from({ length: count }, (_, row) => {
+      const at = row * 6;
+      return `    ($${at + 1}, $${at + 2}, $${at + 3}, $${at + 4}, $${at + 5}, $${at + 6})`;
+    });
+    statement = {
+      name: `outbox_insert_${count}`,
+      text: `
+    insert into outbox_message (partition_id, tenant_id, order_key, kind, payload, trace)
+    values
+  ${rows.join(",\n  ")}`,
+    };
+    insertStatements.set(count, statement);
+  }
+  return statement;
+};
+
+/** Writes up to 100 messages in one statement, issued before this returns. */
+export const insertMessages = (tx: Tx, messages: readonly NewMessage[]): Promise<Result<never>> =>
+  tx.query(
+    insertStatement(messages.length),
+    messages.flatMap((m) => [m.partitionId, m.tenantId, m.orderKey, m.kind, m.payload, m.trace]),
+  );
+
+export interface PartitionRow {
+  readonly id: number;
+  readonly queue: string;
+  readonly no: number;
+}
+
+export const readPartitions = async (db: Queryable, queues: readonly string[]): Promise<PartitionRow[]> =>
+  (
+    await db.query<PartitionRow>(
+      `
+    select id, queue, no
+    from outbox_partition
+    where queue = any ($1)
+    order by queue, no`,
+      [queues],
+    )
+  ).rows;
+
+/** Keeps concurrent registrations apart; short transactions of workers are waited for. */
+export const lockPartitions = (tx: Tx): Promise<unknown> =>
+  tx.query("lock table outbox_partition in share row exclusive mode");
+
+export const insertPartitions = (tx: Tx, queue: string, count: number): Promise<unknown> =>
+  tx.query(
+    `
+    insert into outbox_partition (queue, no)
+    select $1, no
+    from generate_series(0, $2::int - 1) as no
+    on conflict (queue, no) do nothing`,
+    [queue, count],
+  );
+
+interface ClaimedRow {
+  partition_id: number;
+  id: bigint;
+  message_id: string;
+  tenant_id: string;
+  order_key: string;
+  kind: string;
+  payload: string;
+  trace: string | null;
+  age_ms: number;
+  attempts: number;
+  parked: boolean;
+}
+
+/** What one queue may take in one claim. */
+export interface ClaimRequest {
+  readonly settings: QueueSettings;
+  readonly partitions: number;
+  readonly batch: number;
+  /** `{instance_id}:{queue}:{6 random}` (outbox.md §13). */
+  readonly worker: string;
+}
+
+const claimStatement: Statement = {
+  name: "outbox_claim",
+  text: `
+    select
+      partition_id, id, message_id, tenant_id, order_key, kind, payload, trace, age_ms, attempts, parked
+    from outbox_claim($1, $2, $3, $4, $5, $6, $7)`,
+};
+
+/** Array literals by hand: the elements need no quoting and there are thousands of them. */
+const plainArray = (items: readonly (string | number | bigint | boolean | null)[]): string =>
+  `{${items.map((item) => item ?? "null").join(",")}}`;
+
+/** Leases due partitions under the token and returns their heads, partition by partition, in order. */
+export const claim = async (
+  db: Queryable,
+  requests: readonly ClaimRequest[],
+  token: string,
+): Promise<Message[]> => {
+  const { rows } = await db.query<ClaimedRow>(claimStatement, [
+    requests.map((r) => r.settings.name),
+    plainArray(requests.map((r) => r.partitions)),
+    plainArray(requests.map((r) => r.batch)),
+    plainArray(requests.map((r) => Math.ceil(r.settings.leaseMs))),
+    plainArray(requests.map((r) => r.settings.policy === "park_key")),
+    token,
+    requests.map((r) => r.worker),
+  ]);
+  return rows.map((row) => ({
+    partitionId: row.partition_id,
+    id: row.id,
+    messageId: row.message_id,
+    tenantId: row.tenant_id,
+    orderKey: row.order_key,
+    kind: row.kind,
+    payload: row.payload,
+    trace: row.trace,
+    ageMs: row.age_ms,
+    attempts: row.attempts,
+    parked: row.parked,
+  }));
+};
+
+const settleStatement: Statement = {
+  name: "outbox_settle",
+  text: `
+    select
+      outbox_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) as held`,
+};
+
+/** Acknowledges many partitions in one call; returns those whose lease still stood, the rest is undone. */
+export const settle = async (
+  db: Queryable,
+  settlements: readonly Settlement[],
+): Promise<ReadonlySet<number>> => {
+  const dones = settlements.flatMap((s) => s.done.map((id) => [s.partitionId, id] as const));
+  const dead = settlements.flatMap((s) => s.dead.map((d) => ({ partitionId: s.partitionId, ...d })));
+  const parked = settlements.flatMap((s) => s.parked.map((k) => ({ partitionId: s.partitionId, ...k })));
+  const resumed = settlements.flatMap((s) => s.resumed.map((key) => [s.partitionId, key] as const));
+  const { rows } = await db.query<{ held: number[] }>(settleStatement, [
+    plainArray(settlements.map((s) => s.partitionId)),
+    plainArray(settlements.map((s) => s.token)),
+    plainArray(settlements.map((s) => s.delayMs)),
+    plainArray(settlements.map((s) => s.head?.id ?? null)),
+    plainArray(settlements.map((s) => s.head?.attempts ?? null)),
+    settlements.map((s) => s.error),
+    plainArray(dones.map(([partitionId]) => partitionId)),
+    plainArray(dones.map(([, id]) => id)),
+    plainArray(dead.map((d) => d.partitionId)),
+    plainArray(dead.map((d) => d.id)),
+    plainArray(dead.map((d) => d.attempts)),
+    dead.map((d) => d.error),
+    plainArray(parked.map((k) => k.partitionId)),
+    plainArray(parked.map((k) => k.orderKey)),
+    plainArray(parked.map((k) => k.delayMs)),
+    plainArray(parked.map((k) => k.attempts)),
+    plainArray(resumed.map(([partitionId]) => partitionId)),
+    plainArray(resumed.map(([, key]) => key)),
+  ]);
+  return new Set(rows[0]?.held ?? []);
+};
+
+const nextDueStatement: Statement = {
+  name: "outbox_next_due",
+  text: "select outbox_next_due($1) as ms",
+};
+
+/** Milliseconds until a back-off ends, a parked key resumes or a lease runs out; null when nothing waits. */
+export const readNextDue = async (db: Queryable, queues: readonly string[]): Promise<number | null> =>
+  (await db.query<{ ms: number | null }>(nextDueStatement, [queues])).rows[0]?.ms ?? null;
+
+export interface Depth {
+  readonly queue: string;
+  readonly backlog: number;
+  readonly oldestAgeSecs: number;
+  readonly dead: number;
+  readonly deadOldestAgeSecs: number;
+}
+
+// The oldest message of a partition is taken from its head: created_at has no index, and ids ascend.
+const depthStatement: Statement = {
+  name: "outbox_depth",
+  text: `
+    select
+      p.queue,
+      sum(c.backlog)::float8 as "backlog",
+      coalesce(max(extract(epoch from now() - h.created_at)), 0)::float8 as "oldestAgeSecs",
+      coalesce(max(d.dead), 0)::float8 as "dead",
+      coalesce(max(d.age), 0)::float8 as "deadOldestAgeSecs"
+    from outbox_partition p
+    cross join lateral (
+      select count(*) as backlog
+      from outbox_message m
+      where m.partition_id = p.id
+    ) c
+    left join lateral (
+      select m.created_at
+      from outbox_message m
+      where m.partition_id = p.id
+      order by m.id
+      limit 1
+    ) h on true
+    left join lateral (
+      select count(*) as dead, extract(epoch from now() - min(x.created_at)) as age
+      from outbox_dead x
+      where x.queue = p.queue
+        and x.status = 'pending'
+    ) d on true
+    where p.queue = any ($1)
+    group by p.queue`,
+};
+
+/** Backlog and dead letters of each queue, for the gauges. */
+export const readDepth = async (db: Queryable, queues: readonly string[]): Promise<Depth[]> =>
+  (await db.query<Depth>(depthStatement, [queues])).rows;
+
+/** Partition ids of every queue, by partition number. */
+export type PartitionMap = Readonly<Record<QueueKind, readonly number[]>>;
