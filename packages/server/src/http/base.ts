@@ -1,0 +1,247 @@
+import { STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
+import Fastify, {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+  type RawReplyDefaultExpression,
+  type RawRequestDefaultExpression,
+  type RawServerDefault,
+} from "fastify";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import { createSerializerCompiler } from "fastify-type-provider-zod";
+import type { Actor } from "../auth/actor.ts";
+import { AppError } from "../errors.ts";
+import { invariant } from "../lib/assert.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { exchangeOf } from "./exchange.ts";
+import { pathOf, problemMediaType, renderProblem, toAppError } from "./problem.ts";
+import { parseQuery } from "./query.ts";
+import { type RequestLog, requestLog } from "./request-log.ts";
+import { createRouteTable } from "./routes-table.ts";
+import { validatorCompiler } from "./validate.ts";
+
+/** The server as route modules see it: schemas are zod, handlers throw `AppError`. */
+export type ApiServer = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression,
+  RawReplyDefaultExpression,
+  RequestLog,
+  ZodTypeProvider
+>;
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** The authenticated caller. */
+    readonly actor: Actor;
+    /** 32 hex digits. */
+    readonly traceId: string;
+    /** The W3C header for calls this request causes. */
+    readonly traceparent: string;
+    /** `performance.now()` when the request was seen. */
+    readonly receivedAt: number;
+  }
+}
+
+export interface BaseOptions {
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly bodyLimitBytes: number;
+  /** Turns a foreign error (of the database, say) into a refusal; undefined = opaque 500. */
+  readonly translateError?: ((error: unknown) => AppError | undefined) | undefined;
+}
+
+/**
+ * A server with what every listener shares: ids and trace of the exchange, problems for everything
+ * that fails (router, parser and framework included), one log line and metrics per request.
+ */
+export function createBaseServer(options: BaseOptions): ApiServer {
+  const app: ApiServer = Fastify({
+    loggerInstance: requestLog(options.logger),
+    logController: new LogController({
+      // One line per request is written by `watchExchange`, whatever way the response ends.
+      disableRequestLogging: true,
+      requestIdLogLabel: "http_request_id",
+    }),
+    requestIdHeader: false,
+    genReqId: (raw) => exchangeOf(raw as RawRequestDefaultExpression).requestId,
+    childLoggerFactory: (logger, bindings, _options, raw) => {
+      const { traceId, spanId } = exchangeOf(raw as RawRequestDefaultExpression);
+      return logger.child({ ...bindings, trace_id: traceId, span_id: spanId });
+    },
+    bodyLimit: options.bodyLimitBytes,
+    return503OnClosing: false,
+    forceCloseConnections: "idle",
+    exposeHeadRoutes: false,
+    routerOptions: {
+      // Longer than any header Node accepts: a long id is malformed, not an unknown route.
+      maxParamLength: 65_536,
+      querystringParser: (query) => ({ query: parseQuery(query) }),
+    },
+    // The colon of `messages:stream` may arrive escaped (api.md §1.1).
+    rewriteUrl: (raw) => (raw.url ?? "/").replace(/^[^?]*/, (path) => path.replaceAll(/%3A/gi, ":")),
+    frameworkErrors: (error, request, reply) => {
+      stampExchange(request, reply);
+      sendError(request, reply, error, options);
+    },
+    clientErrorHandler: (error, socket) => refuseRawSocket(error, socket),
+  }).withTypeProvider<ZodTypeProvider>();
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(createSerializerCompiler({ replacer: bigintAsInteger }));
+  decorateRequests(app);
+  app.addHook("onRequest", async (request, reply) => {
+    stampExchange(request, reply);
+    watchExchange(request, reply, options);
+  });
+  app.setErrorHandler((error, request, reply) => sendError(request, reply, error, options));
+  answerUnknownRoutes(app, options);
+  return app;
+}
+
+const bigintAsInteger = (_key: string, value: unknown): unknown =>
+  typeof value === "bigint" ? JSON.rawJSON(value.toString()) : value;
+
+const decorateRequests = (app: ApiServer): void => {
+  app.decorateRequest("actor", {
+    getter() {
+      const { actor } = exchangeOf(this.raw);
+      invariant(actor !== undefined, "the actor is known only after authentication");
+      return actor;
+    },
+  });
+  app.decorateRequest("traceId", {
+    getter() {
+      return exchangeOf(this.raw).traceId;
+    },
+  });
+  app.decorateRequest("traceparent", {
+    getter() {
+      return exchangeOf(this.raw).traceparent;
+    },
+  });
+  app.decorateRequest("receivedAt", {
+    getter() {
+      return exchangeOf(this.raw).startedAt;
+    },
+  });
+};
+
+const stampExchange = (request: FastifyRequest, reply: FastifyReply): void => {
+  const exchange = exchangeOf(request.raw);
+  reply.header("x-request-id", exchange.requestId);
+  reply.header("traceparent", exchange.traceparent);
+  reply.header("cache-control", "no-store");
+};
+
+/** The template of the matched route, `none` for an unknown one; never the path with its ids. */
+const routeOf = (request: FastifyRequest): string => request.routeOptions.url ?? "none";
+
+/** Writes the one log line and the metrics of a request when its response is over, however it ends. */
+const watchExchange = (request: FastifyRequest, reply: FastifyReply, options: BaseOptions): void => {
+  const { metrics } = options;
+  const { startedAt } = exchangeOf(request.raw);
+  const route = routeOf(request);
+  const { method } = request;
+  metrics.add("http_server_active_requests", { method, route }, 1);
+  let open = true;
+  const end = (): void => {
+    if (!open) return;
+    open = false;
+    exchangeOf(request.raw).release?.();
+    // 499: the client left before there was an answer.
+    const status = reply.raw.headersSent ? reply.raw.statusCode : 499;
+    const durationMs = Math.round((performance.now() - startedAt) * 1000) / 1000;
+    metrics.add("http_server_active_requests", { method, route }, -1);
+    metrics.observe("http_server_request_duration_ms", { method, route, status: String(status) }, durationMs);
+    request.log.info({ method, route, http_status: status, duration_ms: durationMs }, "request");
+  };
+  reply.raw.once("close", end);
+  reply.raw.once("finish", end);
+};
+
+/** What the framework's own errors mean to a client. */
+const translateFrameworkError = (error: unknown): AppError | undefined => {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  switch (code) {
+    case "FST_ERR_BAD_URL":
+    case "FST_ERR_MAX_PARAM_LENGTH":
+      return new AppError("invalid_request", { detail: "The request path is malformed." });
+    case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
+      return new AppError("invalid_request", { status: 415, title: "Unsupported Media Type" });
+    case "FST_ERR_CTP_BODY_TOO_LARGE":
+      return new AppError("body_too_large");
+    case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
+    case "FST_ERR_CTP_EMPTY_JSON_BODY":
+      return new AppError("invalid_request", { detail: "The body is not what its headers say." });
+    default:
+      return undefined;
+  }
+};
+
+const sendError = (
+  request: FastifyRequest,
+  reply: FastifyReply,
+  error: unknown,
+  options: BaseOptions,
+): void => {
+  const known = error instanceof AppError ? error : translateFrameworkError(error);
+  const refusal = known ?? options.translateError?.(error) ?? toAppError(error);
+  // 502 and 503 have a cause outside this process; only a 500 is our own fault.
+  if (refusal.status === 500) {
+    request.log.error({ err: refusal.options.cause ?? refusal, error_code: refusal.code }, "request failed");
+  } else if (refusal.status > 500) {
+    request.log.warn({ err: refusal.options.cause ?? refusal, error_code: refusal.code }, "request refused");
+  }
+  sendProblem(request, reply, refusal);
+};
+
+/** Answers with a problem, unless an answer is already on its way. */
+export const sendProblem = (request: FastifyRequest, reply: FastifyReply, refusal: AppError): void => {
+  if (reply.sent || reply.raw.headersSent) return;
+  const { traceId } = exchangeOf(request.raw);
+  const { status, headers, problem } = renderProblem(refusal, { url: request.originalUrl, traceId });
+  // Bytes, not text: the framework would add a charset, which this media type does not have.
+  reply
+    .code(status)
+    .headers(headers)
+    .send(Buffer.from(JSON.stringify(problem)));
+};
+
+const answerUnknownRoutes = (app: ApiServer, options: BaseOptions): void => {
+  const table = createRouteTable();
+  app.addHook("onRoute", ({ method, url }) => {
+    if (url.includes("*")) return;
+    for (const name of Array.isArray(method) ? method : [method]) table.add(name, url);
+  });
+  app.setNotFoundHandler((request, reply) => {
+    const methods = table.methodsFor(pathOf(request.url));
+    const refusal =
+      methods.length === 0
+        ? new AppError("route_not_found", { detail: "There is nothing at this path." })
+        : new AppError("method_not_allowed", {
+            detail: "This path has no such method.",
+            headers: { allow: methods.join(", ") },
+          });
+    sendError(request, reply, refusal, options);
+  });
+};
+
+/** Answers what never became a request (bad HTTP, oversized headers, too slow) and closes the socket. */
+const refuseRawSocket = (error: Error & { code?: string }, socket: Socket): void => {
+  if (error.code === "ECONNRESET" || socket.destroyed || !socket.writable) return void socket.destroy();
+  const refusal =
+    error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+      ? new AppError("request_timeout", { detail: "The request did not arrive in time." })
+      : new AppError("invalid_request", { detail: "This is not a valid HTTP request." });
+  const { status, problem } = renderProblem(refusal, { url: "/" });
+  const body = JSON.stringify(problem);
+  const head = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}`,
+    `content-type: ${problemMediaType}`,
+    `content-length: ${Buffer.byteLength(body)}`,
+    "connection: close",
+  ].join("\r\n");
+  socket.end(`${head}\r\n\r\n${body}`);
+};

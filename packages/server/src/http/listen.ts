@@ -1,0 +1,19 @@
+import { parseHostPort } from "../config/fields.ts";
+import { invariant } from "../lib/assert.ts";
+import type { ApiServer } from "./base.ts";
+
+/** Where a listener is bound. */
+export interface Listening {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** Binds `host:port`; port 0 takes a free one. Rejects when the address is taken. */
+export const listen = async (app: ApiServer, bindAddress: string): Promise<Listening> => {
+  const target = parseHostPort(bindAddress);
+  invariant(target !== null, "the configuration admits only host:port");
+  await app.listen({ host: target.host, port: target.port });
+  const bound = app.server.address();
+  invariant(typeof bound === "object" && bound !== null, "a TCP listener has an address");
+  return { address: bound.address, port: bound.port };
+};

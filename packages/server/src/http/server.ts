@@ -1,0 +1,202 @@
+import cors from "@fastify/cors";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { z } from "zod";
+import type { Actor } from "../auth/actor.ts";
+import type { Config } from "../config/schema.ts";
+import { AppError } from "../errors.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { type ApiServer, createBaseServer, sendProblem } from "./base.ts";
+import { parseJsonBody, readBody, requireJsonMediaType } from "./body.ts";
+import { exchangeOf } from "./exchange.ts";
+import type { Health } from "./health.ts";
+import { registerPublicHealth } from "./health-routes.ts";
+import { type Listening, listen } from "./listen.ts";
+import { documentApi, type OpenApi } from "./openapi.ts";
+import { type ParsedQuery, pickQuery } from "./query.ts";
+import { createRateLimiter, type RateLimiter, rateLimitHeaders } from "./rate-limit.ts";
+
+export type { ApiServer } from "./base.ts";
+
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** Answers with a stream: no time limit for it, and it is in flight until its headers are sent. */
+    readonly stream?: boolean;
+    /** The handler reads the body itself; no JSON, no time limit (uploads). */
+    readonly rawBody?: boolean;
+    /** New sends, retries, edits and uploads: refused while draining (ops.md §9). */
+    readonly refuseWhileDraining?: boolean;
+  }
+}
+
+export interface HttpServerOptions {
+  readonly config: Pick<Config, "server" | "url_prefix">;
+  readonly authenticator: { authenticate(authorization: string | undefined): Promise<Actor> };
+  readonly licenseGate: { isLicensed(actor: Actor): Promise<boolean> };
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** While true, routes with `refuseWhileDraining` answer 503 `shutting_down`. */
+  readonly isDraining: () => boolean;
+  /** Registers the operations below `{prefix}/v1`. */
+  readonly register: (api: ApiServer) => void;
+  /** Serves `/health`, `/healthz` and `/readyz` (api.md §9) where given. */
+  readonly health?: Health;
+  /** Registers what lives at the root, such as the page; paths are absolute. */
+  readonly registerRoot?: (root: ApiServer) => void;
+  /** Turns a foreign error (of the database, say) into a refusal; undefined = opaque 500. */
+  readonly translateError?: (error: unknown) => AppError | undefined;
+}
+
+export interface HttpServer {
+  /** Binds `server.bind_address`; resolves with the actual port. */
+  listen(): Promise<Listening>;
+  /** Stops accepting, closes idle connections, waits for the others. */
+  close(): Promise<void>;
+  /** For `inject` in tests; call `ready()` first. */
+  readonly app: ApiServer;
+  /** The OpenAPI document; the server must be ready. */
+  openapi(): object;
+}
+
+/** The public listener: API below `{prefix}/v1`, the routes of api.md §9 around it. */
+export function createHttpServer(options: HttpServerOptions): HttpServer {
+  const { config } = options;
+  const app = createBaseServer({
+    logger: options.logger,
+    metrics: options.metrics,
+    bodyLimitBytes: config.server.body_limit_bytes,
+    translateError: options.translateError,
+  });
+  allowOrigins(app, config.server.cors);
+  const document: OpenApi = documentApi(app, config);
+  if (options.health !== undefined) registerPublicHealth(app, options.health, config.url_prefix);
+  options.registerRoot?.(app);
+  app.register(
+    async (api: ApiServer) => {
+      guardApi(api, options);
+      options.register(api);
+    },
+    { prefix: `${config.url_prefix}/v1` },
+  );
+  return {
+    app,
+    openapi: () => document.render(),
+    listen: () => listen(app, config.server.bind_address),
+    close: () => app.close(),
+  };
+}
+
+const exposedHeaders = [
+  "x-request-id",
+  "traceparent",
+  "Location",
+  "Retry-After",
+  "RateLimit-Limit",
+  "RateLimit-Remaining",
+  "RateLimit-Reset",
+  "Cache-Control",
+];
+
+const allowOrigins = (app: ApiServer, settings: Config["server"]["cors"]): void => {
+  if (!settings.enabled) return;
+  app.register(cors, {
+    origin: settings.allowed_origins.includes("*") ? "*" : settings.allowed_origins,
+    credentials: settings.allow_credentials,
+    maxAge: settings.max_age_secs,
+    methods: ["GET", "POST", "PUT", "PATCH", "DELETE"],
+    exposedHeaders,
+    // Strict mode would answer 400 without a problem document.
+    strictPreflight: false,
+  });
+};
+
+/** What every operation goes through before its handler, in the order of turns.md §4.2 rows 1–2. */
+const guardApi = (api: ApiServer, options: HttpServerOptions): void => {
+  const limiter = createRateLimiter(options.config.server.rate_limit);
+  const timeoutMs = options.config.server.request_timeout_secs * 1000;
+  api.addHook("onRequest", async (request, reply) => {
+    const { config } = request.routeOptions;
+    refuseEmptySegments(request);
+    limitTime(request, reply, config.stream || config.rawBody ? null : timeoutMs);
+    await admit(request, reply, limiter, options);
+    if (config.refuseWhileDraining && options.isDraining()) {
+      throw new AppError("shutting_down", { detail: "This server is about to stop." });
+    }
+  });
+  api.addHook("preParsing", async (request) => {
+    if (request.routeOptions.schema?.body !== undefined) {
+      requireJsonMediaType(request.headers["content-type"]);
+    }
+  });
+  readJsonBodies(api, options.config.server.body_limit_bytes);
+  api.addHook("preValidation", async (request) => {
+    request.query = queryOf(request);
+  });
+};
+
+/** The router lets `/chats/` match `/chats/:id`; to a client that path does not exist (api.md §1.1). */
+const refuseEmptySegments = (request: FastifyRequest): void => {
+  const { params } = request;
+  if (typeof params === "object" && params !== null && Object.values(params).includes("")) {
+    throw new AppError("route_not_found", { detail: "There is nothing at this path." });
+  }
+};
+
+/** Authentication, licence, rate (api.md §1.2–1.3). */
+const admit = async (
+  request: FastifyRequest,
+  reply: FastifyReply,
+  limiter: RateLimiter,
+  { authenticator, licenseGate }: HttpServerOptions,
+): Promise<void> => {
+  const exchange = exchangeOf(request.raw);
+  const route = `${request.method} ${request.routeOptions.url ?? ""}`;
+  reply.headers(rateLimitHeaders(limiter.look(route)));
+  exchange.release = limiter.enter(route);
+  const actor = await authenticator.authenticate(request.headers.authorization);
+  exchange.actor = actor;
+  request.log = request.log.child({
+    tenant_id: actor.tenantId,
+    user_id: actor.userId,
+    requester_type: actor.subjectType,
+  });
+  if (!(await licenseGate.isLicensed(actor))) {
+    throw new AppError("feature_not_licensed", { detail: "The feature ai_chat is not licensed." });
+  }
+  reply.headers(rateLimitHeaders(limiter.admit(route, `${actor.tenantId} ${actor.userId}`)));
+};
+
+/** 504 `request_timeout` when the answer has not begun in time; null = no limit. */
+const limitTime = (request: FastifyRequest, reply: FastifyReply, timeoutMs: number | null): void => {
+  if (timeoutMs === null) return;
+  const timer = setTimeout(() => {
+    sendProblem(
+      request,
+      reply,
+      new AppError("request_timeout", { detail: "The answer took too long and was given up." }),
+    );
+  }, timeoutMs);
+  reply.raw.once("close", () => clearTimeout(timer));
+};
+
+/** JSON where the operation has a body schema; any other body is ignored (api.md §1.4). */
+const readJsonBodies = (api: ApiServer, limit: number): void => {
+  api.removeAllContentTypeParsers();
+  api.addContentTypeParser("*", async (request: FastifyRequest) => {
+    const { schema, config } = request.routeOptions;
+    if (config.rawBody) return undefined;
+    if (schema?.body !== undefined) return parseJsonBody(await readBody(request.raw, limit));
+    request.raw.resume();
+    return undefined;
+  });
+};
+
+const noKeys: readonly string[] = [];
+
+const queryOf = (request: FastifyRequest): Record<string, string> => {
+  const schema = request.routeOptions.schema?.querystring;
+  const keys = schema instanceof z.ZodObject ? Object.keys(schema.shape) : noKeys;
+  if (keys.length === 0) return {};
+  const { query } = request.query as { query: ParsedQuery };
+  return pickQuery(query, keys);
+};
