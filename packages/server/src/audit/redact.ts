@@ -18,24 +18,24 @@ export type RedactionPattern =
 /** Told once per replaced secret. */
 export type CountHit = (pattern: RedactionPattern) => void;
 
-// A value ends at white space, a quote, a comma, `&` or `;`. What was redacted before is not a value:
-// it starts with `[REDACTED`, so a second pass changes and counts nothing.
-const value = String.raw`(?!\[REDACTED)[^\s"'\`,&;]+`;
+// A value ends at white space, a quote, a comma, `&` or `;`. What an earlier pass put there is left as
+// it is, so that a second pass changes and counts nothing.
+const value = String.raw`(?!\[REDACTED[A-Z_]*\](?:[\s"'\`,&;]|$))[^\s"'\`,&;]+`;
 const field = (names: string): RegExp =>
-  new RegExp(String.raw`\b(${names})(["']?\s{0,8}[=:]\s{0,8}["']?)${value}`, "gi");
+  new RegExp(String.raw`(${names})(["']?\s*[=:]\s*["']?)${value}`, "gi");
 
 const patterns: readonly (readonly [RedactionPattern, RegExp, string])[] = [
-  ["bearer_token", /\bBearer {1,8}(?!\[REDACTED\])[A-Za-z0-9._~+/-]+=*/gi, "Bearer [REDACTED]"],
-  // The look-behind keeps the scan linear: a dotted run is tried once, at its start.
+  ["bearer_token", /\bBearer +[A-Za-z0-9._~+/-]+=*/gi, "Bearer [REDACTED]"],
+  // The look-behind keeps the scan linear: a run is tried once, at its start.
   ["jwt", /(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+/g, "[REDACTED_JWT]"],
-  ["openai_api_key", /(?<![A-Za-z0-9_-])sk-[A-Za-z0-9_-]{10,}/g, "[REDACTED_OPENAI_KEY]"],
+  ["openai_api_key", /sk-[A-Za-z0-9_-]{10,}/g, "[REDACTED_OPENAI_KEY]"],
   ["aws_access_key_id", /\bAKIA[0-9A-Z]{16}\b/g, "[REDACTED_AWS_ACCESS_KEY_ID]"],
   [
     "azure_api_key",
-    new RegExp(String.raw`(?<![A-Za-z0-9-])(api-key|Ocp-Apim-Subscription-Key):\s{0,8}${value}`, "gi"),
+    new RegExp(String.raw`(?<![A-Za-z0-9-])(api-key|Ocp-Apim-Subscription-Key):\s*${value}`, "gi"),
     "$1: [REDACTED_AZURE_KEY]",
   ],
-  ["api_key_fields", field("api_key|x-api-key|client_secret"), "$1$2[REDACTED]"],
+  ["api_key_fields", field("x-api-key|api_key|client_secret"), "$1$2[REDACTED]"],
   ["password_fields", field("password"), "$1$2[REDACTED]"],
   ["long_base64_like", /[A-Za-z0-9+/_=-]{201,}/g, "…[TRUNCATED_LONG_TOKEN]"],
 ];
