@@ -1,0 +1,118 @@
+import { existsSync } from "node:fs";
+import { mkdir, realpath } from "node:fs/promises";
+import { join } from "node:path";
+import pg from "pg";
+import { type Logger, noLogger } from "../telemetry/log.ts";
+import { openCluster } from "./embedded-cluster.ts";
+import { lockDirectory } from "./embedded-lock.ts";
+import { type RunningServer, runServer, type Settings, stopServer } from "./embedded-server.ts";
+import { sqlState } from "./pool.ts";
+
+export interface EmbeddedOptions {
+  /** Holds everything; made when absent, locked against every other process while in use. */
+  readonly dataDir: string;
+  readonly logger?: Logger;
+  /** Connections the program will open at most (`database.max_connections`); 10 more are kept free. */
+  readonly maxConnections?: number;
+  /** More server settings, e.g. `fsync: "off"` for tests. */
+  readonly settings?: Settings;
+}
+
+export interface EmbeddedPostgres {
+  /** Connection string of the program's database, as its owner. */
+  readonly url: string;
+  /** The same server as superuser, database `template1`. */
+  readonly adminUrl: string;
+  readonly pid: number;
+  /** Whether a server left behind by a killed process was taken over. */
+  readonly adopted: boolean;
+  /** Shuts the server down and frees the data directory. Idempotent. */
+  stop(): Promise<void>;
+}
+
+const owner = "mini_chat_owner";
+const database = "mini_chat";
+
+/**
+ * Starts PostgreSQL from the npm package on this data directory and waits until it accepts
+ * connections; takes over a server that outlived a killed process. Works as root (the server then
+ * runs as `nobody`) and as any other user. Throws `EmbeddedError` with the remedy in its text.
+ */
+export const startEmbedded = async (options: EmbeddedOptions): Promise<EmbeddedPostgres> => {
+  const logger = options.logger ?? noLogger;
+  const began = performance.now();
+  await mkdir(options.dataDir, { recursive: true });
+  const dataDir = await realpath(options.dataDir);
+  const lock = lockDirectory(join(dataDir, "lock"));
+  try {
+    const fresh = !existsSync(join(dataDir, "cluster"));
+    const cluster = await openCluster(dataDir);
+    if (!cluster.dir.startsWith(dataDir)) {
+      logger.warn({ cluster: cluster.dir }, "the data directory is out of reach of the database's account");
+    }
+    const server = await runServer(cluster, {
+      max_connections: String(Math.max(100, (options.maxConnections ?? 0) + 10)),
+      ...options.settings,
+    });
+    await ensureDatabase(server);
+    const { pid, adopted } = server;
+    logger.info(
+      { pid, fresh, adopted, duration_ms: Math.round(performance.now() - began) },
+      "embedded database ready",
+    );
+    let stopped: Promise<void> | undefined;
+    return {
+      url: urlOf(server, owner, database),
+      adminUrl: urlOf(server, "postgres", "template1"),
+      pid,
+      adopted,
+      stop: () => {
+        stopped ??= stopServer(pid, cluster.dir).finally(lock.release);
+        return stopped;
+      },
+    };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+};
+
+const urlOf = (server: RunningServer, user: string, name: string): string =>
+  `postgresql://${user}@localhost/${name}?host=${encodeURIComponent(server.socketDir)}`;
+
+/** The program's database and its owner, who is no superuser; made by the first start. */
+const ensureDatabase = async (server: RunningServer): Promise<void> => {
+  try {
+    await withClient(urlOf(server, owner, database), async (client) => {
+      await client.query("select");
+    });
+  } catch (error) {
+    const state = sqlState(error);
+    if (state !== "3D000" && state !== "28000") throw error;
+    await withClient(urlOf(server, "postgres", "template1"), createDatabase);
+  }
+};
+
+/** Safe to run again after a crash half way. */
+const createDatabase = async (client: pg.Client): Promise<void> => {
+  const { rows } = await client.query<{ name: string }>(
+    "select rolname as name from pg_roles where rolname = $1 union all select datname from pg_database where datname = $2",
+    [owner, database],
+  );
+  const present = new Set(rows.map((row) => row.name));
+  if (!present.has(owner)) await client.query(`create role ${owner} login`);
+  // Renaming what initdb made is free; creating another one copies 7 MB.
+  if (!present.has(database)) await client.query(`alter database postgres rename to ${database}`);
+  await client.query(`alter database ${database} owner to ${owner}`);
+};
+
+const withClient = async (url: string, work: (client: pg.Client) => Promise<void>): Promise<void> => {
+  const client = new pg.Client({ connectionString: url });
+  client.on("error", () => {});
+  await client.connect();
+  try {
+    await work(client);
+  } finally {
+    await client.end();
+  }
+};
