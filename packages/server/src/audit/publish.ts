@@ -1,0 +1,110 @@
+import type { Message, QueueHandler, Verdict } from "../outbox/message.ts";
+import { perMessage } from "../outbox/run.ts";
+import { failureVerdict, type Sink, sinkHandler } from "../outbox/sink.ts";
+import { type Metrics, noMetrics } from "../telemetry/metrics.ts";
+import type { AuditEnvelope } from "./event.ts";
+import { readAuditEvent } from "./read.ts";
+
+/** Where an embedding program takes audit events itself (policy.md §13); throws an error with `kind`. */
+export interface AuditPlugin {
+  emitTurnAudit(event: AuditEnvelope & { type: "turn" }, signal?: AbortSignal): Promise<void>;
+  emitTurnRetryAudit(event: AuditEnvelope & { type: "mutation" }, signal?: AbortSignal): Promise<void>;
+  emitTurnEditAudit(event: AuditEnvelope & { type: "mutation" }, signal?: AbortSignal): Promise<void>;
+  emitTurnDeleteAudit(event: AuditEnvelope & { type: "delete" }, signal?: AbortSignal): Promise<void>;
+}
+
+// policy.md §13: 30 s each, then it counts as transient.
+const limits = { concurrency: 8, maxMs: 30_000, reserveMs: 500 } as const;
+
+/** Time in which a rolling upgrade is over: until then an unknown type is somebody else's (outbox.md §13). */
+const unknownGraceMs = 600_000;
+
+/**
+ * The handler of the audit queue that dispatches to a plugin (outbox.md §10). `plugin()` returns null
+ * while none is registered: the events wait, they are never taken for delivered.
+ */
+export const auditPluginHandler = (
+  plugin: () => AuditPlugin | null,
+  metrics: Metrics = noMetrics,
+): QueueHandler =>
+  counted(
+    metrics,
+    perMessage(async (message, signal) => {
+      const event = read(message);
+      if ("kind" in event) return event;
+      const target = plugin();
+      if (target === null) return { kind: "retry", error: "no audit plugin is registered" };
+      try {
+        await emit(target, event, signal);
+        return { kind: "done" };
+      } catch (error) {
+        if (signal.aborted) throw error;
+        return failureVerdict(error);
+      }
+    }, limits),
+  );
+
+const emit = (plugin: AuditPlugin, event: AuditEnvelope, signal: AbortSignal): Promise<void> => {
+  switch (event.type) {
+    case "turn":
+      return plugin.emitTurnAudit(event, signal);
+    case "mutation":
+      return event.event_type === "turn_retry"
+        ? plugin.emitTurnRetryAudit(event, signal)
+        : plugin.emitTurnEditAudit(event, signal);
+    case "delete":
+      return plugin.emitTurnDeleteAudit(event, signal);
+  }
+};
+
+/** The handler of the audit queue that publishes to a sink, with the message id as idempotency key. */
+export const auditSinkHandler = (sink: Sink, metrics: Metrics = noMetrics): QueueHandler =>
+  counted(
+    metrics,
+    sinkHandler(
+      sink,
+      (message) => {
+        const event = read(message);
+        if ("kind" in event) return event;
+        return {
+          queue: "audit",
+          idempotencyKey: message.messageId,
+          messageId: message.messageId,
+          tenantId: message.tenantId,
+          payload: message.payload,
+          trace: message.trace,
+        };
+      },
+      limits,
+    ),
+  );
+
+/** The handler where auditing is switched off by configuration: events are acknowledged and counted. */
+export const auditDisabledHandler =
+  (metrics: Metrics = noMetrics): QueueHandler =>
+  async (messages) => {
+    metrics.count("audit_emit", { result: "skipped" }, messages.length);
+    return messages.map(() => ({ kind: "done" }));
+  };
+
+const read = (message: Message): AuditEnvelope | Verdict => {
+  const reading = readAuditEvent(message.payload);
+  if (reading.kind === "event") return reading.event;
+  if (reading.kind === "unreadable")
+    return { kind: "reject", reason: `deserialization failed: ${reading.error}` };
+  const reason = `unknown audit event ${reading.type.slice(0, 100)}`;
+  return message.ageMs < unknownGraceMs ? { kind: "retry", error: reason } : { kind: "reject", reason };
+};
+
+const results = { done: "ok", already_terminal: "ok", retry: "retry", reject: "reject" } as const;
+
+/** Counts `audit_emit` by verdict, at delivery only. */
+const counted =
+  (metrics: Metrics, handler: QueueHandler): QueueHandler =>
+  async (messages, context) => {
+    const verdicts = await handler(messages, context);
+    for (const verdict of verdicts) {
+      if (verdict !== undefined) metrics.count("audit_emit", { result: results[verdict.kind] });
+    }
+    return verdicts;
+  };

@@ -1,0 +1,92 @@
+import { type FileHandle, open } from "node:fs/promises";
+import { dirname } from "node:path";
+import { type Delivery, PublishError, type Sink } from "./sink.ts";
+
+interface Group {
+  readonly lines: string[];
+  readonly written: Promise<void>;
+}
+
+/**
+ * Appends one JSON object per line to a file: `idempotency_key`, `message_id`, `queue` and the `event`
+ * unchanged. A delivery counts only after `fdatasync`; deliveries that arrive while one group is being
+ * written share the next write and the next flush. A line cut off by a crash is ended before anything
+ * is appended, so readers skip at most one unreadable line, whose event comes again.
+ */
+export const createFileSink = (path: string): Sink => {
+  let file: Promise<FileHandle> | null = null;
+  let writing: Promise<void> = Promise.resolve();
+  let waiting: Group | null = null;
+
+  const opened = (): Promise<FileHandle> => {
+    file ??= openForAppend(path).catch((error: unknown) => {
+      file = null;
+      throw error;
+    });
+    return file;
+  };
+
+  const write = async (lines: readonly string[]): Promise<void> => {
+    try {
+      const handle = await opened();
+      await handle.appendFile(lines.join(""));
+      await handle.datasync();
+    } catch (error) {
+      // Part of a line may be on disk: opening again ends it.
+      const broken = file;
+      file = null;
+      await broken?.then((handle) => handle.close()).catch(() => {});
+      throw new PublishError("transient", `cannot write ${path}`, error);
+    }
+  };
+
+  const join = (lines: readonly string[]): Promise<void> => {
+    if (waiting === null) {
+      const group: string[] = [];
+      const written = writing.then(() => {
+        waiting = null;
+        return write(group);
+      });
+      waiting = { lines: group, written };
+      writing = written.catch(() => {});
+    }
+    waiting.lines.push(...lines);
+    return waiting.written;
+  };
+
+  return {
+    grouping: "batch",
+    publish: (deliveries) => join(deliveries.map(toLine)),
+    close: async () => {
+      await writing;
+      const handle = await file?.catch(() => null);
+      file = null;
+      await handle?.close();
+    },
+  };
+};
+
+// Keys and ids hold no character that JSON escapes; the payload is JSON already and has no line feed.
+const toLine = ({ queue, idempotencyKey, messageId, payload }: Delivery): string =>
+  `{"queue":"${queue}","idempotency_key":${JSON.stringify(idempotencyKey)},"message_id":"${messageId}","event":${payload}}\n`;
+
+const openForAppend = async (path: string): Promise<FileHandle> => {
+  const handle = await open(path, "a+");
+  try {
+    const { size } = await handle.stat();
+    const last = Buffer.alloc(1);
+    if (size > 0) await handle.read(last, 0, 1, size - 1);
+    if (size > 0 && last.toString() !== "\n") await handle.appendFile("\n");
+    if (size === 0) await syncDirectory(dirname(path));
+    return handle;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+};
+
+/** A new file survives a crash of the machine only once its directory entry does. */
+const syncDirectory = async (path: string): Promise<void> => {
+  const directory = await open(path, "r");
+  await directory.sync().finally(() => directory.close());
+};

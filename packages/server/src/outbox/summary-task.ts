@@ -1,0 +1,35 @@
+import { z } from "zod";
+import type { DocSummaryTaskPayload, ThreadSummaryTaskPayload } from "./events.ts";
+import { orNull, wireTimestamp, wireUuid } from "./wire.ts";
+
+const threadSummary = z
+  .object({
+    tenant_id: wireUuid,
+    chat_id: wireUuid,
+    system_request_id: wireUuid,
+    system_task_type: z.literal("thread_summary_update"),
+    base_frontier_created_at: orNull(wireTimestamp),
+    base_frontier_message_id: orNull(wireUuid),
+    frozen_target_created_at: wireTimestamp,
+    frozen_target_message_id: wireUuid,
+  })
+  .refine(
+    (task) => (task.base_frontier_created_at === null) === (task.base_frontier_message_id === null),
+    "only one base frontier field",
+  );
+
+const docSummary = z.object({
+  tenant_id: wireUuid,
+  chat_id: wireUuid,
+  attachment_id: wireUuid,
+  system_request_id: wireUuid,
+  system_task_type: z.literal("doc_summary_generation"),
+});
+
+/** Reads a thread-summary payload (outbox.md §4.6), microseconds kept; throws on one that cannot be read. */
+export const readThreadSummaryTask = (payload: string): ThreadSummaryTaskPayload =>
+  threadSummary.parse(JSON.parse(payload));
+
+/** Reads a document-summary payload (outbox.md §4.7); throws on one that cannot be read. */
+export const readDocSummaryTask = (payload: string): DocSummaryTaskPayload =>
+  docSummary.parse(JSON.parse(payload));
