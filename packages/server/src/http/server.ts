@@ -72,9 +72,10 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   if (options.health !== undefined) registerPublicHealth(app, options.health, config.url_prefix);
   options.registerRoot?.(app);
   app.register(
-    async (api: ApiServer) => {
+    (api: ApiServer, _options, done) => {
       guardApi(api, options);
       options.register(api);
+      done();
     },
     { prefix: `${config.url_prefix}/v1` },
   );
