@@ -88,12 +88,7 @@ const rename: Statement = {
     returning ${chatColumns}`,
 };
 
-export const renameChat = async (
-  tx: Tx,
-  actor: Actor,
-  chatId: string,
-  title: string,
-): Promise<Chat | null> =>
+export const renameChat = async (tx: Tx, actor: Actor, chatId: string, title: string): Promise<Chat | null> =>
   (await tx.query<Chat>(rename, [chatId, actor.tenantId, actor.userId, title])).rows[0] ?? null;
 
 const touch: Statement = {

@@ -133,6 +133,20 @@ class OpenTx implements Tx {
 
 const retryable = new Set(["40001", "40P01"]);
 
+const transientStates = new Set([...retryable, "55P03", "57014", "53300"]);
+
+/** Whether running the whole transaction again, later, may succeed: the database was busy or away. */
+export const isTransient = (error: unknown): boolean => {
+  const cause = error instanceof AppError ? error.options.cause : undefined;
+  const state = sqlState(error) ?? sqlState(cause);
+  return (
+    isConnectionLost(error) ||
+    isConnectionLost(cause) ||
+    (state !== undefined && transientStates.has(state)) ||
+    (error instanceof AppError && error.code === "service_unavailable")
+  );
+};
+
 /**
  * Runs `work` in one READ COMMITTED transaction. Whatever it throws rolls everything back and is
  * rethrown; serialization failures and deadlocks run it again (jitter 10–50 ms); a lock wait over

@@ -140,8 +140,7 @@ export const findRecentMessages = async (
   tenantId: TenantId,
   chatId: string,
   limit: number,
-): Promise<RecentMessage[]> =>
-  (await db.query<RecentMessage>(selectRecent, [chatId, tenantId, limit])).rows;
+): Promise<RecentMessage[]> => (await db.query<RecentMessage>(selectRecent, [chatId, tenantId, limit])).rows;
 
 const selectPriorTokens: Statement = {
   name: "message_prior_context_tokens",

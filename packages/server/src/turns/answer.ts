@@ -42,7 +42,8 @@ export class Answer {
       if (event.kind === "text") this.#parts.push(event.content);
       return true;
     }
-    if (event.type === "tool") return event.phase === "start" ? this.#start(event.name) : this.#done(event.name);
+    if (event.type === "tool")
+      return event.phase === "start" ? this.#start(event.name) : this.#done(event.name);
     return true;
   }
 

@@ -1,3 +1,4 @@
+import type { TenantId } from "../auth/actor.ts";
 import type { CancelReason } from "./turn.ts";
 
 /** Stops one running turn of this process. The first reason counts; the signal fires once. */
@@ -28,9 +29,12 @@ export class Cancellation {
 }
 
 interface Running {
+  readonly tenantId: TenantId;
   readonly cancellation: Cancellation;
   readonly finished: Promise<void>;
   readonly finish: () => void;
+  /** True while the provider is being read: only then does the progress clock move by itself. */
+  generating: boolean;
 }
 
 /**
@@ -45,14 +49,27 @@ export class RunningTurns {
     return this.#turns.size;
   }
 
-  add(turnId: string): Cancellation {
+  /** Enters a turn, before its transaction commits, so that no cancel can miss it. */
+  add(turnId: string, tenantId: TenantId): Cancellation {
     let finish: () => void = () => {};
     const finished = new Promise<void>((resolve) => {
       finish = resolve;
     });
     const cancellation = new Cancellation();
-    this.#turns.set(turnId, { cancellation, finished, finish });
+    this.#turns.set(turnId, { tenantId, cancellation, finished, finish, generating: false });
     return cancellation;
+  }
+
+  setGenerating(turnId: string, generating: boolean): void {
+    const running = this.#turns.get(turnId);
+    if (running !== undefined) running.generating = generating;
+  }
+
+  /** The turns whose provider is being read. */
+  generating(): { id: string; tenantId: TenantId }[] {
+    return [...this.#turns].flatMap(([id, turn]) =>
+      turn.generating ? [{ id, tenantId: turn.tenantId }] : [],
+    );
   }
 
   remove(turnId: string): void {
@@ -60,6 +77,10 @@ export class RunningTurns {
     this.#turns.delete(turnId);
     if (this.#turns.size > 0) return;
     for (const resolve of this.#onEmpty.splice(0)) resolve();
+  }
+
+  has(turnId: string): boolean {
+    return this.#turns.has(turnId);
   }
 
   /** True when the turn runs here; its stream then ends by itself. */

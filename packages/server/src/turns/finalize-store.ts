@@ -1,5 +1,5 @@
 import type { TenantId } from "../auth/actor.ts";
-import type { Result, Statement, Timestamp } from "../db/pool.ts";
+import type { Queryable, Result, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
 import type { ReserveColumns, TerminalState } from "./turn.ts";
 
@@ -263,7 +263,7 @@ export interface OrphanCandidate {
 
 /** Scan across tenants, ids only (data.md §5): stale turns, oldest first. */
 export const scanOrphansAcrossTenants = async (
-  db: { query: Tx["query"] },
+  db: Queryable,
   limits: OrphanLimits,
   limit: number,
 ): Promise<OrphanCandidate[]> =>
@@ -275,3 +275,25 @@ export const scanOrphansAcrossTenants = async (
       limit,
     ])
   ).rows;
+
+const selectEnd: Statement = {
+  name: "turn_read_end",
+  text: `
+    select state, error_code as "errorCode", assistant_message_id as "assistantMessageId"
+    from chat_turns
+    where id = $1
+      and tenant_id = $2`,
+};
+
+/** How a turn ended, for a finalizer whose COMMIT got no answer; null when it does not exist. */
+export const readTurnEnd = async (
+  db: Queryable,
+  tenantId: TenantId,
+  turnId: string,
+): Promise<{ state: string; errorCode: string | null; assistantMessageId: string | null } | null> =>
+  (
+    await db.query<{ state: string; errorCode: string | null; assistantMessageId: string | null }>(
+      selectEnd,
+      [turnId, tenantId],
+    )
+  ).rows[0] ?? null;

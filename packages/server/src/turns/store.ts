@@ -71,11 +71,8 @@ const selectRunningTurn: Statement = {
 };
 
 /** Whether another turn of the chat is running (turns.md §4.2 row 7). */
-export const hasRunningTurn = async (
-  db: Queryable,
-  tenantId: TenantId,
-  chatId: string,
-): Promise<boolean> => (await db.query(selectRunningTurn, [chatId, tenantId])).rowCount > 0;
+export const hasRunningTurn = async (db: Queryable, tenantId: TenantId, chatId: string): Promise<boolean> =>
+  (await db.query(selectRunningTurn, [chatId, tenantId])).rowCount > 0;
 
 export interface NewTurn {
   readonly id: string;
@@ -207,28 +204,30 @@ export const findTurnStatus = async (
 const progress: Statement = {
   name: "turn_progress",
   text: `
-    update chat_turns
+    update chat_turns t
     set
       last_progress_at = now(),
       updated_at = now()
-    where id = $1
-      and tenant_id = $2
-      and state = 'running'
-    returning cancel_reason`,
+    from unnest($1::uuid[], $2::uuid[]) as mine (id, tenant_id)
+    where t.id = mine.id
+      and t.tenant_id = mine.tenant_id
+      and t.state = 'running'
+    returning t.id, t.cancel_reason as "reason", t.cancel_requested_at is not null as "requested"`,
 };
 
 /**
- * Moves the progress clock (turns.md §8) and tells whether a cancellation was requested meanwhile:
- * owners poll the flag here in case a notification was lost (§16.1). `running` is false when
- * somebody else ended the turn.
+ * Moves the progress clock of these turns (turns.md §8) and returns those a cancellation was
+ * requested for: owners poll the flag here in case a notification was lost (§16.1).
  */
 export const recordProgress = async (
   db: Queryable,
-  tenantId: TenantId,
-  turnId: string,
-): Promise<{ running: boolean; cancelReason: string | null }> => {
-  const { rows } = await db.query<{ cancel_reason: string | null }>(progress, [turnId, tenantId]);
-  return { running: rows.length > 0, cancelReason: rows[0]?.cancel_reason ?? null };
+  turns: readonly { id: string; tenantId: TenantId }[],
+): Promise<{ id: string; reason: string | null }[]> => {
+  const { rows } = await db.query<{ id: string; reason: string | null; requested: boolean }>(progress, [
+    turns.map((turn) => turn.id),
+    turns.map((turn) => turn.tenantId),
+  ]);
+  return rows.filter((row) => row.requested);
 };
 
 const countTool: Statement = {
@@ -280,6 +279,11 @@ export const requestCancel = async (
   requestId: string | null,
   reason: "user_stop" | "chat_deleted",
 ): Promise<string[]> => {
-  const { rows } = await db.query<{ id: string }>(requestCancelStatement, [chatId, tenantId, requestId, reason]);
+  const { rows } = await db.query<{ id: string }>(requestCancelStatement, [
+    chatId,
+    tenantId,
+    requestId,
+    reason,
+  ]);
   return rows.map((row) => row.id);
 };

@@ -34,6 +34,15 @@ export type StreamOnlyErrorCode = "stream_interrupted" | "finalization_failed" |
 /** Why a running turn was asked to stop. */
 export type CancelReason = "disconnect" | "user_stop" | "server_shutdown" | "chat_deleted" | "timeout";
 
+/** Label values of the cancellation metrics (ops.md §5). */
+export const abortTrigger = {
+  disconnect: "disconnect",
+  user_stop: "user_stop",
+  server_shutdown: "shutdown",
+  chat_deleted: "chat_deleted",
+  timeout: "timeout",
+} as const satisfies Record<CancelReason, string>;
+
 export type DowngradeReason =
   | "premium_quota_exhausted"
   | "force_standard_tier"

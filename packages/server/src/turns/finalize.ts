@@ -1,0 +1,166 @@
+import type { TenantId } from "../auth/actor.ts";
+import type { Citation } from "../context/citations.ts";
+import { type Db, isConnectionLost } from "../db/pool.ts";
+import { inTransaction, isTransient, type Tx } from "../db/tx.ts";
+import { sleep } from "../lib/sleep.ts";
+import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { citationsOf } from "./cite.ts";
+import type { ClosingDeps } from "./closing.ts";
+import { compareAndEnd, readTurnEnd } from "./finalize-store.ts";
+import { observeFinalized } from "./observe.ts";
+import type { RunningTurn } from "./running.ts";
+import {
+  type AuditFacts,
+  type Ending,
+  MessagePersistenceError,
+  type Settlement,
+  settleEnded,
+} from "./settle.ts";
+import type { Terminal, TerminalState } from "./turn.ts";
+
+export interface FinalizeDeps extends ClosingDeps {
+  readonly db: Db;
+  readonly outbox: Pick<OutboxEnqueuer, "enqueueMany">;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  /** `quota.overshoot_tolerance_factor` in basis points. */
+  readonly overshootToleranceBp: bigint;
+  readonly auditContent: boolean;
+  /** Waits before the retries of a whole transaction (turns.md §10.3); tests shorten them. */
+  readonly finalizeRetryMs?: readonly number[];
+}
+
+/** What became of a turn, told only after the commit. */
+export type Finalized =
+  | {
+      readonly kind: "settled";
+      readonly state: TerminalState;
+      readonly errorCode: string | null;
+      /** Mapped citations as stored with the message; empty unless completed. */
+      readonly citations: readonly Citation[];
+    }
+  /** Another finalizer was first. */
+  | { readonly kind: "lost" }
+  /** The database did not take it; the turn is left to the watchdog. */
+  | { readonly kind: "unknown" };
+
+const defaultRetryMs = [200, 1_000, 3_000] as const;
+
+/**
+ * Ends a turn (turns.md §10): the only way out of `running` besides the watchdog, which shares
+ * `settleEnded`. State, quota, message, usage and audit event commit together or not at all. The
+ * whole transaction is run again after a deadlock or a lost connection; a message that cannot be
+ * stored turns a completed turn into `failed`/`message_persistence_failed` with the same usage.
+ */
+export const finalizeTurn = async (
+  deps: FinalizeDeps,
+  turn: RunningTurn,
+  terminal: Terminal,
+): Promise<Finalized> => {
+  const startedAt = performance.now();
+  const citations = terminal.state === "completed" ? citationsOf(deps.metrics, terminal) : [];
+  const retryMs = deps.finalizeRetryMs ?? defaultRetryMs;
+  let ending = endingOf(turn, terminal, citations, deps.auditContent);
+  let connectionLost = false;
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      const settlement = await inTransaction(deps.db, (tx) => commitEnding(tx, deps, ending), {
+        attempts: 1,
+      });
+      if (settlement === null) {
+        // After a lost connection the winner may be our own commit, whose answer never arrived.
+        if (connectionLost && (await isOurs(deps.db, turn.actor.tenantId, ending))) return settled(ending);
+        deps.metrics.count("finalization_cas_lost", { caller: "stream" });
+        return { kind: "lost" };
+      }
+      deps.metrics.observe("finalization_latency_ms", {}, performance.now() - startedAt);
+      observeFinalized(deps, turn, terminal, ending, settlement);
+      return settled(ending);
+    } catch (error) {
+      if (error instanceof MessagePersistenceError) {
+        deps.logger.warn({ err: error.cause, turn_id: turn.id }, "the answer could not be stored");
+        ending = withoutMessage(ending);
+        continue;
+      }
+      const wait = retryMs[attempt];
+      if (wait === undefined || !isTransient(error)) {
+        deps.logger.error({ err: error, turn_id: turn.id }, "finalization failed, left to the watchdog");
+        return { kind: "unknown" };
+      }
+      connectionLost ||= isConnectionLost(error);
+      deps.logger.warn({ err: error, turn_id: turn.id, attempt }, "finalization is tried again");
+      await sleep(wait);
+    }
+  }
+};
+
+/** One run of transaction 2: two round trips. Null when the compare-and-set was lost. */
+const commitEnding = async (tx: Tx, deps: FinalizeDeps, ending: Ending): Promise<Settlement | null> => {
+  const row = await compareAndEnd(tx, ending);
+  return row === null ? null : settleEnded(tx, deps, row, ending);
+};
+
+const settled = (ending: Ending): Finalized => ({
+  kind: "settled",
+  state: ending.state,
+  errorCode: ending.errorCode,
+  citations: ending.state === "completed" ? (ending.answer?.citations ?? []) : [],
+});
+
+const endingOf = (
+  turn: RunningTurn,
+  terminal: Terminal,
+  citations: readonly Citation[],
+  auditContent: boolean,
+): Ending => {
+  const keepsText =
+    terminal.state === "completed" || (terminal.state === "cancelled" && terminal.content !== "");
+  return {
+    turnId: turn.id,
+    tenantId: turn.actor.tenantId,
+    state: terminal.state,
+    errorCode: terminal.errorCode,
+    errorDetail: terminal.errorDetail,
+    responseId: terminal.responseId,
+    usage: terminal.usage,
+    incomplete: terminal.incomplete,
+    started: terminal.started,
+    toolCounts: terminal.toolCounts,
+    answer: keepsText
+      ? { id: turn.messageId, content: terminal.content, model: turn.model.id, citations }
+      : null,
+    audit: auditFacts(turn, terminal, auditContent),
+  };
+};
+
+const auditFacts = (turn: RunningTurn, terminal: Terminal, auditContent: boolean): AuditFacts => ({
+  traceId: turn.traceId,
+  latencyMs: terminal.latency,
+  decision: turn.decision,
+  attachments: turn.attachments,
+  ...(auditContent ? { prompt: turn.prompt, response: terminal.content } : {}),
+});
+
+/** The same end without a message row (turns.md §10.3). */
+const withoutMessage = (ending: Ending): Ending =>
+  ending.state === "completed"
+    ? {
+        ...ending,
+        state: "failed",
+        errorCode: "message_persistence_failed",
+        errorDetail: "the assistant message could not be inserted",
+        answer: null,
+      }
+    : { ...ending, answer: null };
+
+const isOurs = async (db: Db, tenantId: TenantId, ending: Ending): Promise<boolean> => {
+  const stored = await readTurnEnd(db, tenantId, ending.turnId);
+  return (
+    stored !== null &&
+    stored.state === ending.state &&
+    stored.errorCode === ending.errorCode &&
+    stored.assistantMessageId === (ending.answer?.id ?? null)
+  );
+};

@@ -1,0 +1,135 @@
+import { findNamedAttachments } from "../attachments/store.ts";
+import type { Actor } from "../auth/actor.ts";
+import type { Authorizer } from "../auth/authorize.ts";
+import { enterChat } from "../chats/open.ts";
+import type { Db } from "../db/pool.ts";
+import { AppError } from "../errors.ts";
+import type { PolicyService } from "../policy/service.ts";
+import type { EffectivePolicy } from "../policy/snapshot.ts";
+import { requestFingerprint } from "./fingerprint.ts";
+import { findTurnForSend, hasRunningTurn, type TurnLookup } from "./store.ts";
+
+/** A parsed send; nothing of it names a tenant or a user. */
+export interface SendRequest {
+  readonly chatId: string;
+  /** The client's idempotency key, or made by the server. */
+  readonly requestId: string;
+  /** As received, untrimmed. */
+  readonly content: string;
+  readonly attachmentIds: readonly string[];
+  readonly webSearch: boolean;
+  readonly onDisconnect: "cancel" | "continue";
+  readonly traceId: string;
+  /** W3C header for the provider call. */
+  readonly traceparent: string;
+  /** `performance.now()` when the request arrived. */
+  readonly receivedAt: number;
+}
+
+/** What the reads before the transaction found. */
+export type Preflight =
+  | { readonly kind: "plan"; readonly plan: Plan }
+  | { readonly kind: "replay"; readonly turn: TurnLookup; readonly selectedModel: string };
+
+/** A send that may proceed to its transaction. */
+export interface Plan {
+  readonly request: SendRequest;
+  readonly actor: Actor;
+  readonly fingerprint: Buffer;
+  readonly selectedModel: string;
+  readonly policy: EffectivePolicy;
+}
+
+export interface PreflightDeps {
+  readonly db: Db;
+  readonly authorizer: Authorizer;
+  readonly policy: Pick<PolicyService, "resolve">;
+  readonly maxImagesPerMessage: number;
+  /** `{prefix}/v1`, for `Location`. */
+  readonly apiRoot: string;
+}
+
+/**
+ * Rows 3–10 of turns.md §4.2, strictly in that order: reads only, no stream is open and nothing is
+ * written. What may have changed by the time of the transaction is checked again there.
+ */
+export const preflight = async (
+  deps: PreflightDeps,
+  actor: Actor,
+  request: SendRequest,
+): Promise<Preflight> => {
+  if (request.content.trim() === "") {
+    const message = "must not be blank";
+    throw new AppError("invalid_request", {
+      detail: `content ${message}.`,
+      errors: [{ field: "content", message }],
+    });
+  }
+  const selectedModel = await visibleChat(deps, actor, request.chatId);
+  const fingerprint = requestFingerprint(request);
+  const existing = await findTurnForSend(deps.db, actor.tenantId, request.chatId, request.requestId);
+  if (existing !== null) {
+    refuseUnlessReplay(deps.apiRoot, request.chatId, existing, fingerprint);
+    return { kind: "replay", turn: existing, selectedModel };
+  }
+  if (await hasRunningTurn(deps.db, actor.tenantId, request.chatId)) throw generationInProgress();
+  await limitImages(deps, actor, request);
+  const policy = await deps.policy.resolve(actor);
+  if (request.webSearch && policy.snapshot.killSwitches.disableWebSearch) {
+    throw new AppError("web_search_disabled", { detail: "Web search is switched off." });
+  }
+  return { kind: "plan", plan: { request, actor, fingerprint, selectedModel, policy } };
+};
+
+/** Rows 4–5: the chat as the caller sees it, then leave to send; returns the selected model. */
+const visibleChat = async (deps: PreflightDeps, actor: Actor, chatId: string): Promise<string> => {
+  const { model } = await enterChat(deps, actor, chatId, "read", "Error");
+  const send = await deps.authorizer
+    .authorize(actor, { resourceType: "chat", action: "send_message", resourceId: chatId })
+    .catch((error: unknown) => {
+      throw asSendRefusal(error);
+    });
+  if (!send.admits({ id: chatId })) throw new AppError("forbidden", { title: "Forbidden" });
+  return model;
+};
+
+/** The title of a refused send differs from that of other routes (api.md §5.2). */
+const asSendRefusal = (error: unknown): unknown =>
+  error instanceof AppError && error.code === "forbidden"
+    ? new AppError("forbidden", { title: "Forbidden", detail: error.message })
+    : error;
+
+/** Row 6: returns for a turn to replay, throws for every other existing one. */
+export const refuseUnlessReplay = (
+  apiRoot: string,
+  chatId: string,
+  turn: TurnLookup,
+  fingerprint: Buffer,
+): void => {
+  if (!turn.fingerprint.equals(fingerprint)) {
+    throw new AppError("idempotency_mismatch", {
+      detail: "This request_id was used with another body.",
+    });
+  }
+  if (turn.state === "completed" && !turn.deleted) return;
+  const running = turn.state === "running" && !turn.deleted;
+  throw new AppError("request_id_conflict", {
+    detail: running ? "A turn with this request_id is running." : "This request_id was used before.",
+    ...(running ? { headers: { location: `${apiRoot}/chats/${chatId}/turns/${turn.requestId}` } } : {}),
+  });
+};
+
+/** Row 7. */
+export const generationInProgress = (): AppError =>
+  new AppError("generation_in_progress", { detail: "A response is already being generated in this chat." });
+
+/** Row 8: counts the ready images among the named attachments. */
+const limitImages = async (deps: PreflightDeps, actor: Actor, request: SendRequest): Promise<void> => {
+  if (request.attachmentIds.length === 0) return;
+  const named = await findNamedAttachments(deps.db, actor, request.chatId, request.attachmentIds);
+  const images = named.filter((one) => one.kind === "image" && one.status === "ready" && !one.deleted);
+  if (images.length <= deps.maxImagesPerMessage) return;
+  throw new AppError("too_many_images", {
+    detail: `At most ${deps.maxImagesPerMessage} images may be attached to a message.`,
+  });
+};

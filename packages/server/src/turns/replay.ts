@@ -1,0 +1,56 @@
+import type { TenantId } from "../auth/actor.ts";
+import type { Queryable } from "../db/pool.ts";
+import { invariant } from "../lib/assert.ts";
+import { findAnswer } from "../messages/store.ts";
+import type { StreamEvent } from "./grammar.ts";
+import type { TurnLookup } from "./store.ts";
+
+/**
+ * Plays a completed turn again from what is stored (turns.md §6). Reads only: nothing in this module
+ * can reach quota, outbox, audit or a provider. `liveAttachments` tells which cited attachments
+ * still exist; citations of others are left out.
+ */
+export const replayEvents = async (
+  deps: {
+    readonly db: Queryable;
+    readonly liveAttachments: (
+      tenantId: TenantId,
+      chatId: string,
+      ids: readonly string[],
+    ) => Promise<Set<string>>;
+  },
+  tenantId: TenantId,
+  chatId: string,
+  turn: TurnLookup,
+  selectedModel: string,
+): Promise<readonly StreamEvent[]> => {
+  invariant(turn.assistantMessageId !== null, "a completed turn has its message");
+  const answer = await findAnswer(deps.db, tenantId, chatId, turn.assistantMessageId);
+  invariant(answer !== null, "the message of a completed turn is stored");
+  const effectiveModel = turn.effectiveModel ?? selectedModel;
+  const cited = answer.citations ?? [];
+  const ids = cited.flatMap((item) => (item.attachment_id === undefined ? [] : [item.attachment_id]));
+  const live = ids.length === 0 ? new Set<string>() : await deps.liveAttachments(tenantId, chatId, ids);
+  const citations = cited.filter((item) => item.attachment_id === undefined || live.has(item.attachment_id));
+  const known = answer.inputTokens > 0n || answer.outputTokens > 0n;
+  return [
+    {
+      event: "stream_started",
+      data: { request_id: turn.requestId, message_id: answer.id, is_new_turn: false },
+    },
+    { event: "delta", data: { type: "text", content: answer.content } },
+    ...(citations.length > 0 ? [{ event: "citations" as const, data: { items: citations } }] : []),
+    {
+      event: "done",
+      data: {
+        usage: known
+          ? { input_tokens: Number(answer.inputTokens), output_tokens: Number(answer.outputTokens) }
+          : null,
+        effective_model: effectiveModel,
+        selected_model: selectedModel,
+        quota_decision: effectiveModel === selectedModel ? "allow" : "downgrade",
+        ...(effectiveModel === selectedModel ? {} : { downgrade_from: selectedModel }),
+      },
+    },
+  ];
+};

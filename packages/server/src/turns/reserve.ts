@@ -1,0 +1,143 @@
+import { linkAttachments, lockNamedAttachments, type NamedAttachment } from "../attachments/store.ts";
+import { chatNotFound } from "../chats/chat.ts";
+import { touchChat } from "../chats/store.ts";
+import { type Db, violatedConstraint } from "../db/pool.ts";
+import { inTransaction, type Tx } from "../db/tx.ts";
+import { uuidV4 } from "../lib/id.ts";
+import { findPriorContextTokens, findRecentMessages, insertUserMessage } from "../messages/store.ts";
+import { addReserve, lockQuotaRows } from "../quota/store.ts";
+import type { Cancellation, RunningTurns } from "./cancellation.ts";
+import { type DecideDeps, type Decided, decideTurn } from "./decide.ts";
+import { generationInProgress, type Plan, refuseUnlessReplay } from "./preflight.ts";
+import type { RunningTurn } from "./running.ts";
+import { fillReserveColumns, findTurnForSend, insertTurn, type TurnLookup } from "./store.ts";
+
+export interface ReserveDeps extends DecideDeps {
+  readonly db: Db;
+  readonly running: RunningTurns;
+  readonly instanceId: string;
+  /** `context.recent_messages_limit`. */
+  readonly recentMessagesLimit: number;
+  readonly apiRoot: string;
+}
+
+/** A running turn with the handle that stops it, or the winner of the same `request_id`, to replay. */
+export type Reserved =
+  | { readonly kind: "running"; readonly turn: RunningTurn; readonly cancellation: Cancellation }
+  | { readonly kind: "replay"; readonly turn: TurnLookup };
+
+/**
+ * Transaction 1 (turns.md §4.3): locks, decides, reserves and stores the question, all or nothing.
+ * Two round trips: everything to read and lock, then everything to write with COMMIT behind it.
+ * Throws the refusals of rows 11–19, 404 for a chat deleted meanwhile, 409 for a lost race.
+ */
+export const reserve = async (deps: ReserveDeps, plan: Plan): Promise<Reserved> => {
+  const { actor, request } = plan;
+  const turnId = uuidV4();
+  // Known before the commit: a cancel that finds the row must find the turn as well.
+  const cancellation = deps.running.add(turnId, actor.tenantId);
+  try {
+    const turn = await inTransaction(deps.db, (tx) => attempt(deps, tx, plan, turnId));
+    return { kind: "running", turn, cancellation };
+  } catch (error) {
+    deps.running.remove(turnId);
+    const index = violatedConstraint(error);
+    if (index === "chat_turns_running_key") throw generationInProgress();
+    if (index !== "chat_turns_request_key") throw error;
+    const winner = await findTurnForSend(deps.db, actor.tenantId, request.chatId, request.requestId);
+    if (winner === null) throw error;
+    refuseUnlessReplay(deps.apiRoot, request.chatId, winner, plan.fingerprint);
+    return { kind: "replay", turn: winner };
+  }
+};
+
+const attempt = async (deps: ReserveDeps, tx: Tx, plan: Plan, turnId: string): Promise<RunningTurn> => {
+  const { actor } = plan;
+  const decided = await decideTurn(deps, plan, await lockAndRead(deps, tx, plan, turnId));
+  const writes = write(tx, plan, turnId, decided);
+  tx.commitNow();
+  await Promise.all(writes);
+  return {
+    id: turnId,
+    actor,
+    chatId: plan.request.chatId,
+    requestId: plan.request.requestId,
+    messageId: uuidV4(),
+    selectedModel: plan.selectedModel,
+    prompt: plan.request.content,
+    onDisconnect: plan.request.onDisconnect,
+    traceId: plan.request.traceId,
+    receivedAt: plan.request.receivedAt,
+    ...decided.running,
+  };
+};
+
+/** What transaction 1 decides on, read under its locks. */
+export interface Locked {
+  readonly attachments: readonly NamedAttachment[];
+  readonly quota: Awaited<ReturnType<typeof lockQuotaRows>>;
+  /** Newest first, one more than the limit, so that truncation is noticed. */
+  readonly recent: Awaited<ReturnType<typeof findRecentMessages>>;
+  readonly priorContextTokens: bigint;
+}
+
+// Lock order: chat, turn, attachments, quota (data.md §1). Issued at once, one round trip; the
+// snapshot boundary of turns.md §4.3 is the chat lock, behind which nothing is inserted.
+const lockAndRead = async (deps: ReserveDeps, tx: Tx, plan: Plan, turnId: string): Promise<Locked> => {
+  const { actor, request } = plan;
+  const scope = [tx, actor.tenantId, request.chatId] as const;
+  const touched = touchChat(tx, actor, request.chatId);
+  const inserted = insertTurn(tx, {
+    id: turnId,
+    tenantId: actor.tenantId,
+    chatId: request.chatId,
+    requestId: request.requestId,
+    requesterUserId: actor.userId,
+    fingerprint: plan.fingerprint,
+    webSearch: request.webSearch,
+    onDisconnect: request.onDisconnect,
+    ownerInstanceId: deps.instanceId,
+  });
+  const attachments =
+    request.attachmentIds.length > 0
+      ? lockNamedAttachments(tx, actor, request.chatId, request.attachmentIds)
+      : Promise.resolve([]);
+  const quota = lockQuotaRows(tx, actor, turnId);
+  const recent = findRecentMessages(...scope, deps.recentMessagesLimit + 1);
+  const prior = findPriorContextTokens(...scope);
+  const rest = Promise.all([attachments, quota, recent, prior]);
+  rest.catch(() => {});
+  if ((await touched).rowCount === 0) throw chatNotFound("Error");
+  await inserted;
+  const [named, locked, messages, priorContextTokens] = await rest;
+  return { attachments: named, quota: locked, recent: messages, priorContextTokens };
+};
+
+const write = (tx: Tx, plan: Plan, turnId: string, decided: Decided): Promise<unknown>[] => {
+  const { actor, request } = plan;
+  const messageId = uuidV4();
+  return [
+    addReserve(tx, actor, decided.reserveRows),
+    fillReserveColumns(tx, { id: turnId, tenantId: actor.tenantId }, decided.reserve, {
+      providerName: decided.running.target.providerId,
+      downgradeReason: decided.running.decision.kind === "downgrade" ? decided.running.decision.reason : null,
+    }),
+    insertUserMessage(tx, {
+      id: messageId,
+      tenantId: actor.tenantId,
+      chatId: request.chatId,
+      requestId: request.requestId,
+      content: request.content,
+    }),
+    ...(request.attachmentIds.length === 0
+      ? []
+      : [
+          linkAttachments(tx, {
+            tenantId: actor.tenantId,
+            chatId: request.chatId,
+            messageId,
+            attachmentIds: request.attachmentIds,
+          }),
+        ]),
+  ];
+};

@@ -1,0 +1,62 @@
+import type { Db } from "../db/pool.ts";
+import type { LlmProvider, ProviderTarget } from "../providers/contract.ts";
+import type { Cancellation, RunningTurns } from "./cancellation.ts";
+import { closingEvents } from "./closing.ts";
+import { type FinalizeDeps, finalizeTurn } from "./finalize.ts";
+import { generate } from "./generate.ts";
+import type { StreamEvent } from "./grammar.ts";
+import type { RunningTurn } from "./running.ts";
+import { countToolCalls } from "./store.ts";
+
+export interface RunDeps extends FinalizeDeps {
+  readonly db: Db;
+  readonly running: RunningTurns;
+  readonly adapterOf: (target: ProviderTarget) => LlmProvider;
+  /** After this time the provider call is aborted and the turn fails with `provider_timeout`. */
+  readonly maxDurationMs: number;
+}
+
+/**
+ * The conductor: one turn from its committed preflight to its committed end (turns.md §8–10).
+ * Yields the client's events; terminal ones only after the commit. The consumer always drains it,
+ * whatever happens to the client: a disconnect, a cancel or a shutdown only fires the cancellation.
+ */
+export async function* runTurn(
+  deps: RunDeps,
+  turn: RunningTurn,
+  cancellation: Cancellation,
+): AsyncGenerator<readonly StreamEvent[], void, void> {
+  const deadline = setTimeout(() => cancellation.cancel("timeout"), deps.maxDurationMs);
+  deps.metrics.add("active_streams", {}, 1);
+  try {
+    yield [
+      {
+        event: "stream_started",
+        data: { request_id: turn.requestId, message_id: turn.messageId, is_new_turn: true },
+      },
+    ];
+    deps.running.setGenerating(turn.id, true);
+    const terminal = yield* generate(
+      {
+        adapter: deps.adapterOf(turn.target),
+        metrics: deps.metrics,
+        logger: deps.logger,
+        countToolCalls: (calls) => {
+          countToolCalls(deps.db, turn.actor.tenantId, turn.id, calls).catch((error: unknown) => {
+            deps.logger.warn({ err: error, turn_id: turn.id }, "tool counter write failed");
+          });
+        },
+      },
+      turn,
+      cancellation,
+    );
+    deps.running.setGenerating(turn.id, false);
+    clearTimeout(deadline);
+    const finalized = await finalizeTurn(deps, turn, terminal);
+    yield await closingEvents(deps, turn, terminal, finalized);
+  } finally {
+    clearTimeout(deadline);
+    deps.metrics.add("active_streams", {}, -1);
+    deps.running.remove(turn.id);
+  }
+}

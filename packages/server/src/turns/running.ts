@@ -1,0 +1,37 @@
+import type { Actor } from "../auth/actor.ts";
+import type { ModelEntry } from "../policy/snapshot.ts";
+import type { ProviderRequest, ProviderTarget } from "../providers/contract.ts";
+import type { ToolLimits } from "./answer.ts";
+import type { DowngradeReason } from "./turn.ts";
+
+/** How the credit cascade decided, as the `done` event and the audit event report it. */
+export type QuotaDecision =
+  | { readonly kind: "allow" }
+  | { readonly kind: "downgrade"; readonly from: string; readonly reason: DowngradeReason };
+
+/**
+ * A turn whose preflight transaction has committed: the question is stored, the reserve is held, and
+ * everything the provider call and the finalization need is decided.
+ */
+export interface RunningTurn {
+  readonly id: string;
+  readonly actor: Actor;
+  readonly chatId: string;
+  readonly requestId: string;
+  /** Of the answer to come; no row exists before finalization. */
+  readonly messageId: string;
+  readonly selectedModel: string;
+  readonly model: ModelEntry;
+  readonly decision: QuotaDecision;
+  readonly target: ProviderTarget;
+  readonly request: ProviderRequest;
+  readonly toolLimits: ToolLimits;
+  readonly onDisconnect: "cancel" | "continue";
+  /** The question, for an audit event that includes content. */
+  readonly prompt: string;
+  readonly attachments: readonly { readonly id: string; readonly kind: "document" | "image" }[];
+  /** W3C trace id, captured before the transaction (turns.md §20). */
+  readonly traceId: string;
+  /** `performance.now()` when the request arrived. */
+  readonly receivedAt: number;
+}

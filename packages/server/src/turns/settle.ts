@@ -1,0 +1,138 @@
+import type { TenantId, UserId } from "../auth/actor.ts";
+import type { Citation } from "../context/citations.ts";
+import { isTransient, type Tx } from "../db/tx.ts";
+import { insertAssistantMessage } from "../messages/store.ts";
+import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
+import type { IncompleteReason, ProviderUsage } from "../providers/contract.ts";
+import { type QuotaAnomaly, settleQuota } from "../quota/store.ts";
+import { type Bill, billTurn } from "./billing.ts";
+import { turnEvents } from "./events.ts";
+import { type FinalizedRow, setAssistantMessage } from "./finalize-store.ts";
+import type { QuotaDecision } from "./running.ts";
+import type { TerminalState, ToolCounts } from "./turn.ts";
+
+/** What the audit event tells beyond the turn's own columns. */
+export interface AuditFacts {
+  readonly traceId?: string;
+  readonly latencyMs: { readonly ttftMs?: number; readonly totalMs?: number };
+  /** Null when it is not known any more (the watchdog). */
+  readonly decision: QuotaDecision | null;
+  readonly attachments: readonly { readonly id: string; readonly kind: "document" | "image" }[];
+  readonly prompt?: string;
+  readonly response?: string;
+}
+
+/** How a turn is to end: the input of transaction 2, for the stream and the watchdog alike. */
+export interface Ending {
+  readonly turnId: string;
+  readonly tenantId: TenantId;
+  readonly state: TerminalState;
+  readonly errorCode: string | null;
+  readonly errorDetail: string | null;
+  readonly responseId: string | null;
+  readonly usage: ProviderUsage | null;
+  readonly incomplete: IncompleteReason | null;
+  readonly started: boolean;
+  /** Null: the persisted counters of the row are settled. */
+  readonly toolCounts: ToolCounts | null;
+  /** The assistant message to store, if any. */
+  readonly answer: {
+    readonly id: string;
+    readonly content: string;
+    readonly model: string;
+    readonly citations: readonly Citation[];
+  } | null;
+  readonly audit: AuditFacts;
+}
+
+/** What transaction 2 did, for metrics after the commit. */
+export interface Settlement {
+  readonly row: FinalizedRow;
+  readonly bill: Bill;
+  readonly anomalies: readonly QuotaAnomaly[];
+}
+
+/** The message insert failed: the transaction is run again without it (turns.md §10.3). */
+export class MessagePersistenceError extends Error {
+  override name = "MessagePersistenceError";
+}
+
+/**
+ * The rest of transaction 2 after its compare-and-set was won: bill, settle, store the answer,
+ * enqueue usage and audit. One round trip, COMMIT included; all inputs come from the row, so that
+ * configuration and policy of today play no part.
+ */
+export const settleEnded = async (
+  tx: Tx,
+  deps: { readonly outbox: Pick<OutboxEnqueuer, "enqueueMany">; readonly overshootToleranceBp: bigint },
+  row: FinalizedRow,
+  ending: Ending,
+): Promise<Settlement> => {
+  const tools = ending.toolCounts ?? {
+    webSearch: row.webSearchCount,
+    codeInterpreter: row.codeInterpreterCount,
+    fileSearch: row.fileSearchCount,
+  };
+  const bill = billTurn({
+    state: ending.state,
+    errorCode: ending.errorCode,
+    usage: ending.usage,
+    started: ending.started,
+    reserve: row.reserve,
+    overshootToleranceBp: deps.overshootToleranceBp,
+  });
+  // The message goes first: whatever fails behind it in the batch cannot be mistaken for its failure.
+  const stored = ending.answer === null ? [] : storeAnswer(tx, row, ending, ending.answer);
+  const settled = settle(tx, row, ending, bill, tools);
+  const enqueued = deps.outbox.enqueueMany(tx, turnEvents(row, ending, bill, tools));
+  tx.commitNow();
+  const [message] = await Promise.allSettled([...stored, settled, enqueued]);
+  if (stored.length > 0 && message?.status === "rejected" && !isTransient(message.reason)) {
+    throw new MessagePersistenceError("message not stored", { cause: message.reason });
+  }
+  const [anomalies] = await Promise.all([settled, enqueued, ...stored]);
+  return { row, bill, anomalies };
+};
+
+const settle = async (
+  tx: Tx,
+  row: FinalizedRow,
+  ending: Ending,
+  bill: Bill,
+  tools: ToolCounts,
+): Promise<readonly QuotaAnomaly[]> => {
+  // Nothing was reserved, or nobody is charged: no row is touched.
+  if (row.reserve === null || row.requesterUserId === null) return [];
+  return settleQuota(tx, {
+    tenantId: ending.tenantId,
+    userId: row.requesterUserId as UserId,
+    turnId: row.id,
+    tier: row.reserve.effectiveTier,
+    method: bill.method,
+    reservedCreditsMicro: row.reserve.reservedCreditsMicro,
+    committedCreditsMicro: bill.committedCreditsMicro,
+    inputTokens: bill.method === "actual" ? BigInt(ending.usage?.inputTokens ?? 0) : 0n,
+    outputTokens: bill.method === "actual" ? BigInt(ending.usage?.outputTokens ?? 0) : 0n,
+    toolCounts: tools,
+  });
+};
+
+const storeAnswer = (
+  tx: Tx,
+  row: FinalizedRow,
+  ending: Ending,
+  answer: NonNullable<Ending["answer"]>,
+): Promise<unknown>[] => [
+  insertAssistantMessage(tx, {
+    id: answer.id,
+    tenantId: ending.tenantId,
+    chatId: row.chatId,
+    requestId: row.requestId,
+    content: answer.content,
+    model: answer.model,
+    providerResponseId: ending.responseId,
+    usage: ending.usage,
+    citations: answer.citations.length > 0 ? answer.citations : null,
+  }),
+  setAssistantMessage(tx, { id: row.id, tenantId: ending.tenantId }, answer.id),
+];
