@@ -1,0 +1,80 @@
+import { type Loop, startLoop } from "../lib/loop.ts";
+import type { Queryable, Statement } from "./pool.ts";
+
+/** This process, as others see it: its id owns the turns it runs (turns.md §16.3). */
+export interface Instance {
+  readonly id: string;
+  readonly role: "all" | "api" | "worker";
+  readonly version: string;
+}
+
+const renewStatement: Statement = {
+  name: "instance_renew",
+  text: `
+    insert into app_instances (id, role, version)
+    values ($1, $2, $3)
+    on conflict (id) do update
+    set last_seen_at = now()`,
+};
+
+/**
+ * Registers the instance, or renews its sign of life. It re-registers by itself what a sweep removed
+ * while the process slept.
+ */
+export const renewInstance = async (db: Queryable, instance: Instance): Promise<void> => {
+  await db.query(renewStatement, [instance.id, instance.role, instance.version]);
+};
+
+/**
+ * Renews the instance every third of its lease (ops.md §8) until stopped; a failed renewal is reported
+ * and the next one follows on time.
+ */
+export const startHeartbeat = (
+  db: Queryable,
+  instance: Instance,
+  options: { readonly leaseSecs: number; readonly onError: (error: unknown) => void },
+): Loop =>
+  startLoop(() => renewInstance(db, instance), {
+    intervalMs: (options.leaseSecs * 1000) / 3,
+    onError: options.onError,
+  });
+
+const removeStatement: Statement = {
+  name: "instance_remove",
+  text: `
+    delete from app_instances
+    where id = $1`,
+};
+
+/** Takes the instance off the list at the end of a graceful shutdown (ops.md §9); stop its heartbeat first. */
+export const removeInstance = async (db: Queryable, id: string): Promise<void> => {
+  await db.query(removeStatement, [id]);
+};
+
+// Index: app_instances_seen_idx.
+const removeStaleStatement: Statement = {
+  name: "instance_remove_stale",
+  text: `
+    delete from app_instances
+    where last_seen_at < now() - make_interval(secs => $1)`,
+};
+
+/**
+ * Removes instances not seen for so many seconds and returns how many. An absent owner is as dead as
+ * a silent one, so nothing is lost with the row.
+ */
+export const removeStaleInstances = async (db: Queryable, silentSecs: number): Promise<number> =>
+  (await db.query(removeStaleStatement, [silentSecs])).rowCount;
+
+const liveWorkersStatement: Statement = {
+  name: "instance_live_workers",
+  text: `
+    select count(*)::int as count
+    from app_instances
+    where role in ('worker', 'all')
+      and last_seen_at > now() - make_interval(secs => $1)`,
+};
+
+/** How many instances that run workers were seen in the last seconds; none for 60 s is degraded health (ops.md §4). */
+export const countLiveWorkers = async (db: Queryable, withinSecs: number): Promise<number> =>
+  (await db.query<{ count: number }>(liveWorkersStatement, [withinSecs])).rows[0]?.count ?? 0;
