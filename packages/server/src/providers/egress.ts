@@ -103,6 +103,8 @@ export class EgressCall implements WireSink {
   end(): void {
     if (this.#retryTimer !== null || this.#finished) return;
     this.#finish();
+    // undici takes the connection back in an immediate it is about to plan: ours comes after it.
+    queueMicrotask(() => setImmediate(this.#closed.resolve));
     this.#sink.end();
   }
 
@@ -180,6 +182,7 @@ export class EgressCall implements WireSink {
   #fail(failure: CallFailure): void {
     if (this.#finished) return;
     this.#finish();
+    this.#closed.resolve();
     this.#sink.failed(failure);
   }
 
@@ -188,7 +191,6 @@ export class EgressCall implements WireSink {
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer);
     this.#signal.removeEventListener("abort", this.#onAbort);
     this.#releaseCap?.();
-    this.#closed.resolve();
   }
 }
 

@@ -28,6 +28,11 @@ export class EventQueue implements ProviderStream {
     return this.#ended;
   }
 
+  /** Whether the consumer has everything there is. */
+  get idle(): boolean {
+    return this.#gathered.length === 0;
+  }
+
   /** Takes over what one read brought; the array is the queue's from then on. */
   push(events: ProviderEvent[]): void {
     if (this.#ended || events.length === 0) return;

@@ -146,6 +146,8 @@ class StreamCall implements WireSink {
     const events = this.#events;
     this.#events = [];
     this.#queue.push(events);
+    // A part of an event waits for no consumer, only for its rest.
+    if (this.#queue.idle) this.#readOn();
     if (this.#end !== null) this.#finish(this.#end);
     else if (unreadable !== null) this.#giveUp(unreadable);
   }

@@ -12,7 +12,7 @@ const REASONING = "response.reasoning_summary_text.delta";
  * read at a third of the cost of `JSON.parse` (bench/sse-parse.ts).
  */
 const plainDelta =
-  /^\{"type":"response\.output_text\.delta"(?:,"[a-z_]+":(?:"[^"\\]*"|0|[1-9]\d*|\[\]))*?,"delta":"([^"\\]*)"(?:,"(?!delta")[a-z_]+":(?:"[^"\\]*"|0|[1-9]\d*|\[\]))*\}$/;
+  /^\{"type":"response\.output_text\.delta"(?:,"[a-z_]+":(?:"[^"\\]*"|0|[1-9]\d*|\[\]))*?,"delta":"([^"\\]+)"(?:,"(?!delta")[a-z_]+":(?:"[^"\\]*"|0|[1-9]\d*|\[\]))*\}$/;
 
 const skip: ProviderEvent = { type: "skip" };
 
