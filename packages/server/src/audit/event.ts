@@ -83,7 +83,7 @@ export interface DeleteAudit {
  */
 export const turnAuditEvent = (turn: TurnAudit, count?: CountHit): TurnAuditEvent => {
   const { prompt, response, attachments = [] } = turn;
-  return fit({
+  return fitted({
     type: "turn",
     event_type: turn.state === "completed" ? "turn_completed" : "turn_failed",
     timestamp: wireMillis(turn.timestamp),
@@ -196,14 +196,14 @@ const shorter: readonly ((event: TurnAuditEvent) => TurnAuditEvent)[] = [
 const fits = (event: AuditEnvelope): boolean => Buffer.byteLength(JSON.stringify(event)) <= maxEnvelopeBytes;
 
 /** Drops response, prompt, document summaries, then the attachment list, until the event fits. */
-const fit = (event: TurnAuditEvent): TurnAuditEvent => {
+const fitted = (event: TurnAuditEvent): TurnAuditEvent => {
   // Without texts and attachments every field is bounded: no need to measure.
   if (event.prompt === undefined && event.response === undefined && event.attachments === undefined)
     return event;
-  let fitted = event;
+  let shortened = event;
   for (const shorten of shorter) {
-    if (fits(fitted)) return fitted;
-    fitted = shorten(fitted);
+    if (fits(shortened)) return shortened;
+    shortened = shorten(shortened);
   }
-  return fitted;
+  return shortened;
 };

@@ -110,7 +110,7 @@ export class Dispatcher {
     this.#options.onPass?.();
     const { more, nextDueMs } = await this.#exchange(this.#requests());
     if (more) return 0;
-    if (!this.#batches.draining) await sleep(spacingMs - (performance.now() - startedAt));
+    if (!this.#batches.draining) await sleep(Math.max(0, spacingMs - (performance.now() - startedAt)));
     return Math.min(this.#nextPoll(), nextDueMs === null ? Number.POSITIVE_INFINITY : nextDueMs + 1);
   }
 

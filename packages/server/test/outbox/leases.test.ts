@@ -1,0 +1,277 @@
+import { randomUUID } from "node:crypto";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Db } from "../../src/db/pool.ts";
+import type { Outbox } from "../../src/outbox/outbox.ts";
+import { queueSettings } from "../../src/outbox/queue.ts";
+import type { Settlement } from "../../src/outbox/settle.ts";
+import { claim, settle } from "../../src/outbox/store.ts";
+import { createTestDatabase } from "../support/database.ts";
+import {
+  countRows,
+  drained,
+  enqueueNumbers,
+  eventually,
+  recorder,
+  registeredOutbox,
+  serving,
+  signal,
+  tenantOf,
+  testConfig,
+} from "./support.ts";
+
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
+let db: Db;
+const started: Outbox[] = [];
+
+const outboxOf = async (change: Parameters<typeof registeredOutbox>[1] = {}): Promise<Outbox> => {
+  const outbox = await registeredOutbox(db, change);
+  started.push(outbox);
+  return outbox;
+};
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  db = database.db;
+});
+beforeEach(async () => {
+  await Promise.all(started.splice(0).map((outbox) => outbox.stop()));
+  await db.query("truncate outbox_message, outbox_dead, outbox_parked");
+  await db.query(`
+    update outbox_partition
+    set lease_token = null, lease_until = null, not_before = null, head_id = null, head_attempts = 0`);
+});
+afterAll(async () => {
+  await Promise.all(started.splice(0).map((outbox) => outbox.stop()));
+  await database.drop();
+});
+
+const { usage } = queueSettings(testConfig);
+const claimUsage = (token: string, leaseMs = 30_000) =>
+  claim(db, [{ settings: { ...usage, leaseMs }, partitions: 16, batch: 10, worker: "test" }], token);
+
+const attemptsOf = async (number: number): Promise<number | undefined> =>
+  (
+    await db.query<{ head_attempts: number }>(
+      "select head_attempts from outbox_partition where queue = 'usage' and no = $1",
+      [number],
+    )
+  ).rows[0]?.head_attempts;
+
+/** Ends every lease now, as if its time had passed. */
+const expireLeases = () =>
+  db.query("update outbox_partition set lease_until = now() - interval '1 ms' where lease_token is not null");
+
+const settlement = (partitionId: number, token: string, change: Partial<Settlement>): Settlement => ({
+  partitionId,
+  token,
+  done: [],
+  dead: [],
+  parked: [],
+  resumed: [],
+  delayMs: null,
+  head: null,
+  error: null,
+  ...change,
+});
+
+describe("claim (outbox-engine.md)", () => {
+  it("hands a leased partition to nobody else", async () => {
+    const outbox = await outboxOf();
+    await enqueueNumbers(outbox, db, tenantOf(0), [1, 2]);
+    const claims = await Promise.all(Array.from({ length: 5 }, () => claimUsage(randomUUID())));
+    expect(claims.map((messages) => messages.length).sort()).toEqual([0, 0, 0, 0, 2]);
+  });
+
+  it("counts an attempt of the head per claim, none of idle looks", async () => {
+    const outbox = await outboxOf();
+    await enqueueNumbers(outbox, db, tenantOf(0), [1]);
+    await claimUsage(randomUUID());
+    await claimUsage(randomUUID());
+    await claimUsage(randomUUID());
+    expect(await attemptsOf(0)).toBe(1);
+    expect(await attemptsOf(1)).toBe(0);
+    await expireLeases();
+    expect((await claimUsage(randomUUID()))[0]?.attempts).toBe(2);
+  });
+
+  it("prefers the partitions that waited longest", async () => {
+    const outbox = await outboxOf();
+    for (const partition of [0, 1, 2]) await enqueueNumbers(outbox, db, tenantOf(partition), [partition]);
+    const served: number[] = [];
+    for (let turn = 0; turn < 3; turn += 1) {
+      const token = randomUUID();
+      const [message] = await claim(
+        db,
+        [{ settings: usage, partitions: 1, batch: 1, worker: "test" }],
+        token,
+      );
+      if (message === undefined) throw new Error("nothing claimed");
+      served.push(message.partitionId);
+      await settle(db, [settlement(message.partitionId, token, {})]);
+    }
+    expect(new Set(served).size).toBe(3);
+  });
+
+  it("refuses any isolation but read committed", async () => {
+    const client = await db.connect();
+    await client.query("begin isolation level repeatable read");
+    const claiming = client.query(
+      "select outbox_claim('{}', '{}', '{}', '{}', '{}', gen_random_uuid(), '{}')",
+    );
+    await expect(claiming).rejects.toThrow("read committed");
+    await client.query("rollback");
+    client.release();
+  });
+});
+
+describe("a lost lease (outbox.md O7)", () => {
+  it("rolls back everything of its partition, dead letters too, and nothing of another", async () => {
+    const outbox = await outboxOf();
+    await enqueueNumbers(outbox, db, tenantOf(0), [1, 2]);
+    await enqueueNumbers(outbox, db, tenantOf(1), [3]);
+    const token = randomUUID();
+    const claimed = await claimUsage(token);
+    const [first, second, third] = claimed;
+    if (first === undefined || second === undefined || third === undefined) throw new Error("not claimed");
+    await db.query("update outbox_partition set lease_until = now() - interval '1 ms' where id = $1", [
+      first.partitionId,
+    ]);
+    const taken = await claimUsage(randomUUID());
+    expect(taken.map(({ id }) => id)).toEqual([first.id, second.id]);
+    const stood = await settle(db, [
+      settlement(first.partitionId, token, {
+        done: [first.id],
+        dead: [{ id: second.id, attempts: 1, error: "late" }],
+        parked: [{ orderKey: first.orderKey, delayMs: 1_000, attempts: 1 }],
+      }),
+      settlement(third.partitionId, token, { done: [third.id] }),
+    ]);
+    expect([...stood]).toEqual([third.partitionId]);
+    expect(await countRows(db, "outbox_message")).toBe(2);
+    expect(await countRows(db, "outbox_dead")).toBe(0);
+    expect(await countRows(db, "outbox_parked")).toBe(0);
+  });
+
+  it("lets the taker finish; the late worker goes on with other work", async () => {
+    const late = await outboxOf({ instanceId: "late" });
+    const release = signal();
+    const entered = signal();
+    await late.start(
+      serving({
+        usage: async (messages) => {
+          entered.give();
+          await release.given;
+          return messages.map(() => ({ kind: "done" }));
+        },
+      }),
+    );
+    await enqueueNumbers(late, db, tenantOf(0), [1]);
+    await entered.given;
+    await expireLeases();
+    const taker = await outboxOf({ instanceId: "taker" });
+    const { seen, handler, until } = recorder();
+    await taker.start(serving({ usage: handler }));
+    await until((all) => all.length === 1);
+    release.give();
+    await drained(db);
+    expect(seen[0]?.attempts).toBe(2);
+    await enqueueNumbers(late, db, tenantOf(1), [2]);
+    await drained(db);
+  });
+});
+
+describe("a handler that hangs", () => {
+  it("is told at lease − headroom, and its message is tried again", async () => {
+    const outbox = await outboxOf({ queues: { override: { usage: { leaseMs: 300, headroomMs: 200 } } } });
+    let runs = 0;
+    const aborted: boolean[] = [];
+    await outbox.start(
+      serving({
+        usage: (messages, { signal: cut }) => {
+          runs += 1;
+          if (runs > 1) return Promise.resolve(messages.map(() => ({ kind: "done" })));
+          cut.addEventListener("abort", () => aborted.push(true));
+          return new Promise(() => {});
+        },
+      }),
+    );
+    await enqueueNumbers(outbox, db, tenantOf(0), [1]);
+    await drained(db);
+    expect(runs).toBe(2);
+    expect(aborted).toEqual([true]);
+  });
+});
+
+describe("stop (outbox.md §14)", () => {
+  it("acknowledges what finished, frees the lease and gives back the attempt of what did not", async () => {
+    const outbox = await outboxOf({ stopTimeoutMs: 20 });
+    const entered = signal();
+    let running = 0;
+    await outbox.start(
+      serving({
+        usage: async (messages, { signal: cut }) => {
+          running += 1;
+          entered.give();
+          await new Promise((resolve) => cut.addEventListener("abort", resolve));
+          running -= 1;
+          return messages.slice(0, 1).map(() => ({ kind: "done" }));
+        },
+      }),
+    );
+    // One transaction, so that both are in one batch.
+    await enqueueNumbers(outbox, db, tenantOf(0), []);
+    await db.query(
+      `insert into outbox_message (partition_id, tenant_id, order_key, kind, payload)
+       select p.id, gen_random_uuid(), gen_random_uuid(), 'usage', '{"web_search_calls":1}'
+       from outbox_partition p, generate_series(1, 2) where p.queue = 'usage' and p.no = 0`,
+    );
+    outbox.flush();
+    await entered.given;
+    await outbox.stop();
+    expect(running).toBe(0);
+    expect(await countRows(db, "outbox_message")).toBe(1);
+    const { rows } = await db.query("select from outbox_partition where lease_token is not null");
+    expect(rows).toHaveLength(0);
+    const next = await claimUsage(randomUUID());
+    expect(next.map(({ attempts }) => attempts)).toEqual([1]);
+  });
+
+  it("gives a running handler time to finish", async () => {
+    const outbox = await outboxOf();
+    const entered = signal();
+    const release = signal();
+    await outbox.start(
+      serving({
+        usage: async (messages) => {
+          entered.give();
+          await release.given;
+          return messages.map(() => ({ kind: "done" }));
+        },
+      }),
+    );
+    await enqueueNumbers(outbox, db, tenantOf(0), [1]);
+    await entered.given;
+    const stopped = outbox.stop();
+    release.give();
+    await stopped;
+    expect(await countRows(db, "outbox_message")).toBe(0);
+  });
+});
+
+describe("a queue without a handler", () => {
+  it("keeps its messages and serves them to whoever comes", async () => {
+    const outbox = await outboxOf();
+    await outbox.start(serving({ audit: async (messages) => messages.map(() => ({ kind: "done" })) }));
+    await enqueueNumbers(outbox, db, tenantOf(0), [1, 2]);
+    await outbox.stop();
+    expect(await countRows(db, "outbox_message")).toBe(2);
+    const { seen, handler } = recorder();
+    const later = await outboxOf();
+    await later.start(serving({ usage: handler }));
+    await eventually(async () => (await countRows(db, "outbox_message")) === 0);
+    expect(seen.map(({ number, attempts }) => [number, attempts])).toEqual([
+      [1, 1],
+      [2, 1],
+    ]);
+  });
+});
