@@ -12,7 +12,7 @@ import { exchangeOf } from "./exchange.ts";
 import type { Health } from "./health.ts";
 import { registerPublicHealth } from "./health-routes.ts";
 import { type Listening, listen } from "./listen.ts";
-import { documentApi, type OpenApi } from "./openapi.ts";
+import { documentApi, type OpenApi } from "./openapi-document.ts";
 import { type ParsedQuery, pickQuery } from "./query.ts";
 import { createRateLimiter, type RateLimiter, rateLimitHeaders } from "./rate-limit.ts";
 
