@@ -41,8 +41,11 @@ const linksOf = (native: string): { source: string; target: string }[] =>
  * library links that are missing are made below `homeDir`; programs the account cannot reach (a
  * checkout below a private home) are copied there, once per version.
  */
-export const prepareBinaries = async (homeDir: string, account: Account | null): Promise<Binaries> => {
-  const installed = locate();
+export const prepareBinaries = async (
+  homeDir: string,
+  account: Account | null,
+  installed: string = locate(),
+): Promise<Binaries> => {
   const native = canReach(account, join(installed, "bin")) ? installed : await copy(installed, homeDir);
   const env: Record<string, string> = { LC_ALL: "C", PATH: "/usr/local/bin:/usr/bin:/bin" };
   const links = linksOf(native);

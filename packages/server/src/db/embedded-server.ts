@@ -66,7 +66,7 @@ const argumentsOf = (pid: number): string[] | null => {
 };
 
 /** Whether this process is a server of the cluster: a process id alone may have been given away again. */
-const isServerOf = (pid: number, dir: string): boolean => {
+export const isServerOf = (pid: number, dir: string): boolean => {
   const args = argumentsOf(pid);
   return args !== null && args[1] === "-D" && args[2] === dir;
 };
@@ -81,10 +81,14 @@ const commandLine = (cluster: Cluster, socketDir: string, settings: Settings): s
 
 /**
  * The cluster's server: one a killed process left behind, if it was started with the same program and
- * settings, else a new one. The caller holds the lock of the data directory, so a server found here
- * has no other owner.
+ * settings, else a new one, listening in `socketDir` if given. The caller holds the lock of the data
+ * directory, so a server found here has no other owner.
  */
-export const runServer = async (cluster: Cluster, settings: Settings): Promise<RunningServer> => {
+export const runServer = async (
+  cluster: Cluster,
+  settings: Settings,
+  socketDir?: string,
+): Promise<RunningServer> => {
   const found = readLockFile(cluster.dir);
   if (found !== null && isServerOf(found.pid, cluster.dir)) {
     const wanted = commandLine(cluster, found.socketDir, settings);
@@ -98,12 +102,15 @@ export const runServer = async (cluster: Cluster, settings: Settings): Promise<R
     // The id belongs to a stranger now, for whom PostgreSQL would wait in vain.
     await rm(join(cluster.dir, "postmaster.pid"), { force: true });
   }
-  return startServer(cluster, settings);
+  return startServer(cluster, settings, socketDir ?? (await socketDirectory(cluster)));
 };
 
-const startServer = async (cluster: Cluster, settings: Settings): Promise<RunningServer> => {
+const startServer = async (
+  cluster: Cluster,
+  settings: Settings,
+  socketDir: string,
+): Promise<RunningServer> => {
   const { dir, account, binaries } = cluster;
-  const socketDir = await socketDirectory(cluster);
   const [command = "", ...args] = commandLine(cluster, socketDir, settings);
   const logFile = join(dirname(dir), "server.log");
   const log = openSync(logFile, "a", 0o600);

@@ -2,10 +2,11 @@ import { existsSync } from "node:fs";
 import { mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
+import { startLoop } from "../lib/loop.ts";
 import { type Logger, noLogger } from "../telemetry/log.ts";
 import { openCluster } from "./embedded-cluster.ts";
 import { lockDirectory } from "./embedded-lock.ts";
-import { type RunningServer, runServer, type Settings, stopServer } from "./embedded-server.ts";
+import { isServerOf, type RunningServer, runServer, type Settings, stopServer } from "./embedded-server.ts";
 import { sqlState } from "./pool.ts";
 
 export interface EmbeddedOptions {
@@ -14,6 +15,8 @@ export interface EmbeddedOptions {
   readonly logger?: Logger;
   /** Connections the program will open at most (`database.max_connections`); 10 more are kept free. */
   readonly maxConnections?: number;
+  /** How often to look whether the server lives; default 1 s. */
+  readonly watchIntervalMs?: number;
   /** More server settings, e.g. `fsync: "off"` for tests. */
   readonly settings?: Settings;
 }
@@ -23,6 +26,7 @@ export interface EmbeddedPostgres {
   readonly url: string;
   /** The same server as superuser, database `template1`. */
   readonly adminUrl: string;
+  /** Process id of the server; another one after it died and was started again. */
   readonly pid: number;
   /** Whether a server left behind by a killed process was taken over. */
   readonly adopted: boolean;
@@ -35,7 +39,8 @@ const database = "mini_chat";
 
 /**
  * Starts PostgreSQL from the npm package on this data directory and waits until it accepts
- * connections; takes over a server that outlived a killed process. Works as root (the server then
+ * connections; takes over a server that outlived a killed process, and starts it again when it dies
+ * under way. Works as root (the server then
  * runs as `nobody`) and as any other user. Throws `EmbeddedError` with the remedy in its text.
  */
 export const startEmbedded = async (options: EmbeddedOptions): Promise<EmbeddedPostgres> => {
@@ -50,24 +55,40 @@ export const startEmbedded = async (options: EmbeddedOptions): Promise<EmbeddedP
     if (!cluster.dir.startsWith(dataDir)) {
       logger.warn({ cluster: cluster.dir }, "the data directory is out of reach of the database's account");
     }
-    const server = await runServer(cluster, {
+    const settings: Settings = {
       max_connections: String(Math.max(100, (options.maxConnections ?? 0) + 10)),
       ...options.settings,
-    });
+    };
+    let server = await runServer(cluster, settings);
     await ensureDatabase(server);
     const { pid, adopted } = server;
-    logger.info(
-      { pid, fresh, adopted, duration_ms: Math.round(performance.now() - began) },
-      "embedded database ready",
+    const durationMs = Math.round(performance.now() - began);
+    logger.info({ pid, fresh, adopted, duration_ms: durationMs }, "embedded database ready");
+    const watch = startLoop(
+      async () => {
+        if (isServerOf(server.pid, cluster.dir)) return;
+        logger.error({ pid: server.pid }, "embedded database died; starting it again");
+        server = await runServer(cluster, settings, server.socketDir);
+      },
+      {
+        intervalMs: options.watchIntervalMs ?? 1000,
+        onError: (err) => logger.error({ err }, "embedded database does not start"),
+      },
     );
+    const stop = async (): Promise<void> => {
+      await watch.stop();
+      await stopServer(server.pid, cluster.dir);
+    };
     let stopped: Promise<void> | undefined;
     return {
       url: urlOf(server, owner, database),
       adminUrl: urlOf(server, "postgres", "template1"),
-      pid,
+      get pid() {
+        return server.pid;
+      },
       adopted,
       stop: () => {
-        stopped ??= stopServer(pid, cluster.dir).finally(lock.release);
+        stopped ??= stop().finally(lock.release);
         return stopped;
       },
     };

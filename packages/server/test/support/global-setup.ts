@@ -1,9 +1,12 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
+import { chmod, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import type { TestProject } from "vitest/node";
 import { startEmbedded } from "../../src/db/embedded.ts";
+import { lockDirectory } from "../../src/db/embedded-lock.ts";
+import { stopServer } from "../../src/db/embedded-server.ts";
 import { migrate } from "../../src/db/migrate.ts";
 
 declare module "vitest" {
@@ -39,8 +42,30 @@ export default async function setup(project: TestProject): Promise<() => Promise
   };
 }
 
+const prefix = "mini-chat-test-";
+
+/** Stops the servers of runs that were killed: a server outlives its process on purpose. */
+const removeLeftovers = async (): Promise<void> => {
+  for (const name of await readdir(tmpdir())) {
+    const dir = join(tmpdir(), name);
+    const pidFile = join(dir, "cluster", "postmaster.pid");
+    if (!name.startsWith(prefix) || !existsSync(pidFile)) continue;
+    try {
+      const lock = lockDirectory(join(dir, "lock"));
+      await stopServer(Number.parseInt(readFileSync(pidFile, "utf8"), 10), join(dir, "cluster"));
+      await rm(dir, { recursive: true, force: true });
+      lock.release();
+    } catch {
+      // In use by a run under way, or another user's.
+    }
+  }
+};
+
 const startDisposable = async (): Promise<{ url: string; stop: () => Promise<void> }> => {
-  const dir = await mkdtemp(join(tmpdir(), "mini-chat-test-"));
+  await removeLeftovers();
+  const dir = await mkdtemp(join(tmpdir(), prefix));
+  // As root the server runs as another account, which has to pass.
+  await chmod(dir, 0o755);
   const server = await startEmbedded({
     dataDir: dir,
     maxConnections: 290,
