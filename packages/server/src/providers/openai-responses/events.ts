@@ -8,8 +8,8 @@ const REASONING = "response.reasoning_summary_text.delta";
 
 /**
  * A text delta with nothing unusual in it, which nearly all are: plain members, no escape in any
- * text. What matches is valid JSON (but for control characters, which do no harm), and its text is
- * read at a third of the cost of `JSON.parse` (bench/sse-parse.ts).
+ * text. What matches is valid JSON (but for control characters, which do no harm). Reading a burst of
+ * 1,000 deltas takes 0.28 ms this way and 0.50 ms with `JSON.parse` (bench/sse-parse.ts).
  */
 const plainDelta =
   /^\{"type":"response\.output_text\.delta"(?:,"[a-z_]+":(?:"[^"\\]*"|0|[1-9]\d*|\[\]))*?,"delta":"([^"\\]+)"(?:,"(?!delta")[a-z_]+":(?:"[^"\\]*"|0|[1-9]\d*|\[\]))*\}$/;
