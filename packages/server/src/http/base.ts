@@ -16,6 +16,7 @@ import { AppError } from "../errors.ts";
 import { invariant } from "../lib/assert.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { parseJsonBody, readBody, requireJsonMediaType } from "./body.ts";
 import { exchangeOf } from "./exchange.ts";
 import { pathOf, problemMediaType, renderProblem, toAppError } from "./problem.ts";
 import { parseQuery } from "./query.ts";
@@ -42,6 +43,14 @@ declare module "fastify" {
     readonly traceparent: string;
     /** `performance.now()` when the request was seen. */
     readonly receivedAt: number;
+  }
+  interface FastifyContextConfig {
+    /** Answers with a stream: no time limit for it, and it is in flight until its headers are sent. */
+    readonly stream?: boolean;
+    /** The handler reads the body itself; no JSON, no time limit (uploads). */
+    readonly rawBody?: boolean;
+    /** New sends, retries, edits and uploads: refused while draining (ops.md §9). */
+    readonly refuseWhileDraining?: boolean;
   }
 }
 
@@ -96,6 +105,7 @@ export function createBaseServer(options: BaseOptions): ApiServer {
     watchExchange(request, reply, options);
   });
   app.setErrorHandler((error, request, reply) => sendError(request, reply, error, options));
+  readJsonBodies(app, options.bodyLimitBytes);
   answerUnknownRoutes(app, options);
   return app;
 }
@@ -207,6 +217,23 @@ export const sendProblem = (request: FastifyRequest, reply: FastifyReply, refusa
     .code(status)
     .headers(headers)
     .send(Buffer.from(JSON.stringify(problem)));
+};
+
+/** JSON where the operation has a body schema; any other body is ignored (api.md §1.4). */
+const readJsonBodies = (app: ApiServer, limit: number): void => {
+  app.addHook("preParsing", async (request) => {
+    if (request.routeOptions.schema?.body !== undefined) {
+      requireJsonMediaType(request.headers["content-type"]);
+    }
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("*", async (request: FastifyRequest) => {
+    const { schema, config } = request.routeOptions;
+    if (config.rawBody) return undefined;
+    if (schema?.body !== undefined) return parseJsonBody(await readBody(request.raw, limit));
+    request.raw.resume();
+    return undefined;
+  });
 };
 
 const answerUnknownRoutes = (app: ApiServer, options: BaseOptions): void => {

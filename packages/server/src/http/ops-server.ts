@@ -6,7 +6,6 @@ import { AppError } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { type Metrics, metricsContentType } from "../telemetry/metrics.ts";
 import { type ApiServer, createBaseServer } from "./base.ts";
-import { parseJsonBody, readBody, requireJsonMediaType } from "./body.ts";
 import type { Health } from "./health.ts";
 import { registerHealthRoutes } from "./health-routes.ts";
 import { type Listening, listen } from "./listen.ts";
@@ -36,15 +35,6 @@ export function createOpsServer(options: OpsServerOptions): OpsServer {
     metrics: options.metrics,
     bodyLimitBytes: server.body_limit_bytes,
     translateError: options.translateError,
-  });
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser("*", async (request: FastifyRequest) => {
-    if (request.routeOptions.schema?.body === undefined) {
-      request.raw.resume();
-      return undefined;
-    }
-    requireJsonMediaType(request.headers["content-type"]);
-    return parseJsonBody(await readBody(request.raw, server.body_limit_bytes));
   });
   registerHealthRoutes(app, options.health, { prefix: "", withReasons: true });
   if (settings.enabled) {

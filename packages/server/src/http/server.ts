@@ -7,7 +7,6 @@ import { AppError } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { type ApiServer, createBaseServer, sendProblem } from "./base.ts";
-import { parseJsonBody, readBody, requireJsonMediaType } from "./body.ts";
 import { exchangeOf } from "./exchange.ts";
 import type { Health } from "./health.ts";
 import { registerPublicHealth } from "./health-routes.ts";
@@ -17,17 +16,6 @@ import { type ParsedQuery, pickQuery } from "./query.ts";
 import { createRateLimiter, type RateLimiter, rateLimitHeaders } from "./rate-limit.ts";
 
 export type { ApiServer } from "./base.ts";
-
-declare module "fastify" {
-  interface FastifyContextConfig {
-    /** Answers with a stream: no time limit for it, and it is in flight until its headers are sent. */
-    readonly stream?: boolean;
-    /** The handler reads the body itself; no JSON, no time limit (uploads). */
-    readonly rawBody?: boolean;
-    /** New sends, retries, edits and uploads: refused while draining (ops.md §9). */
-    readonly refuseWhileDraining?: boolean;
-  }
-}
 
 export interface HttpServerOptions {
   readonly config: Pick<Config, "server" | "url_prefix">;
@@ -124,12 +112,6 @@ const guardApi = (api: ApiServer, options: HttpServerOptions): void => {
       throw new AppError("shutting_down", { detail: "This server is about to stop." });
     }
   });
-  api.addHook("preParsing", async (request) => {
-    if (request.routeOptions.schema?.body !== undefined) {
-      requireJsonMediaType(request.headers["content-type"]);
-    }
-  });
-  readJsonBodies(api, options.config.server.body_limit_bytes);
   api.addHook("preValidation", async (request) => {
     request.query = queryOf(request);
   });
@@ -178,18 +160,6 @@ const limitTime = (request: FastifyRequest, reply: FastifyReply, timeoutMs: numb
     );
   }, timeoutMs);
   reply.raw.once("close", () => clearTimeout(timer));
-};
-
-/** JSON where the operation has a body schema; any other body is ignored (api.md §1.4). */
-const readJsonBodies = (api: ApiServer, limit: number): void => {
-  api.removeAllContentTypeParsers();
-  api.addContentTypeParser("*", async (request: FastifyRequest) => {
-    const { schema, config } = request.routeOptions;
-    if (config.rawBody) return undefined;
-    if (schema?.body !== undefined) return parseJsonBody(await readBody(request.raw, limit));
-    request.raw.resume();
-    return undefined;
-  });
 };
 
 const noKeys: readonly string[] = [];

@@ -310,6 +310,11 @@ test("a body nested a million times deep is answered, not a crash", async () => 
   expect([400, 422]).toContain(answer.statusCode);
 });
 
+test("an unknown path with a body that is no JSON is still just unknown", async () => {
+  const answer = await app.inject({ method: "PUT", url: "/v1/nothing", headers: json, payload: "{" });
+  expect(answer.json().code).toBe("route_not_found");
+});
+
 test("Allow names the methods of the path", async () => {
   const answer = await app.inject({ method: "PATCH", url: `/v1/chats/${id}`, headers: bearer });
   expect(answer.headers.allow).toBe("DELETE, GET");
