@@ -17,3 +17,18 @@ export const listen = async (app: ApiServer, bindAddress: string): Promise<Liste
   invariant(typeof bound === "object" && bound !== null, "a TCP listener has an address");
   return { address: bound.address, port: bound.port };
 };
+
+const idleCheckMs = 20;
+
+/**
+ * Stops accepting and resolves when the last answer is out. Connections that become idle meanwhile are
+ * closed at once; they would hold the server for their whole keep-alive time.
+ */
+export const closeGently = async (app: ApiServer): Promise<void> => {
+  const timer = setInterval(() => app.server.closeIdleConnections(), idleCheckMs);
+  try {
+    await app.close();
+  } finally {
+    clearInterval(timer);
+  }
+};

@@ -8,7 +8,7 @@ import { type Metrics, metricsContentType } from "../telemetry/metrics.ts";
 import { type ApiServer, createBaseServer } from "./base.ts";
 import type { Health } from "./health.ts";
 import { registerHealthRoutes } from "./health-routes.ts";
-import { type Listening, listen } from "./listen.ts";
+import { closeGently, type Listening, listen } from "./listen.ts";
 
 export interface OpsServerOptions {
   readonly config: Pick<Config, "server" | "metrics">;
@@ -46,7 +46,7 @@ export function createOpsServer(options: OpsServerOptions): OpsServer {
   return {
     app,
     listen: async () => (server.ops_bind_address === null ? null : listen(app, server.ops_bind_address)),
-    close: () => app.close(),
+    close: () => closeGently(app),
   };
 }
 

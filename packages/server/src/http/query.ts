@@ -26,25 +26,22 @@ export const parseQuery = (query: string): ParsedQuery => {
   return values;
 };
 
-const bad = (detail: string, field?: string): AppError =>
-  new AppError("invalid_request", {
-    detail,
-    ...(field === undefined ? {} : { errors: [{ field, message: detail }] }),
-  });
+const bad = (field: string, message: string): AppError =>
+  new AppError("invalid_request", { detail: `${field} ${message}.`, errors: [{ field, message }] });
 
 /**
  * The values of the offered keys; empty ones count as absent and unknown keys are ignored (api.md §4).
  * Throws 400 `invalid_request` for broken encoding, a key given twice, or invalid text.
  */
 export const pickQuery = (query: ParsedQuery, offered: readonly string[]): Record<string, string> => {
-  if (query === null) throw bad("The query string is not properly percent-encoded.");
+  if (query === null) throw new AppError("invalid_request", { detail: "The query is not percent-encoded." });
   const picked: Record<string, string> = {};
   for (const key of offered) {
     const values = query.get(key);
     const value = values?.[0];
     if (values === undefined || value === undefined) continue;
-    if (values.length > 1) throw bad("is given more than once", key);
-    if (!isCleanText(value)) throw bad("must be valid Unicode without U+0000", key);
+    if (values.length > 1) throw bad(key, "is given more than once");
+    if (!isCleanText(value)) throw bad(key, "must be valid Unicode without U+0000");
     if (value !== "") picked[key] = value;
   }
   return picked;

@@ -10,7 +10,7 @@ import { type ApiServer, createBaseServer, sendProblem } from "./base.ts";
 import { exchangeOf } from "./exchange.ts";
 import type { Health } from "./health.ts";
 import { registerPublicHealth } from "./health-routes.ts";
-import { type Listening, listen } from "./listen.ts";
+import { closeGently, type Listening, listen } from "./listen.ts";
 import { documentApi, type OpenApi } from "./openapi-document.ts";
 import { type ParsedQuery, pickQuery } from "./query.ts";
 import { createRateLimiter, type RateLimiter, rateLimitHeaders } from "./rate-limit.ts";
@@ -71,7 +71,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     app,
     openapi: () => document.render(),
     listen: () => listen(app, config.server.bind_address),
-    close: () => app.close(),
+    close: () => closeGently(app),
   };
 }
 

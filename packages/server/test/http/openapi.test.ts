@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { z } from "zod";
 import { eventStream, noContent, problems } from "../../src/http/openapi.ts";
+import { listQuery, pageOf } from "../../src/http/paging.ts";
 import type { ApiServer } from "../../src/http/server.ts";
 import { int64, timestampOut, uuid, uuidOut } from "../../src/http/validate.ts";
 import { bearer, testServer } from "./support.ts";
@@ -25,6 +26,10 @@ const routes = (api: ApiServer): void => {
     },
     async (request) => ({ id: request.params.id, message_count: 1n, created_at: "2026-03-01T10:15:31Z" }),
   );
+  api.get("/chats", { schema: { querystring: listQuery(), response: { 200: pageOf(chat) } } }, async () => ({
+    items: [],
+    page_info: { limit: 20, next_cursor: null, prev_cursor: null },
+  }));
   api.delete("/chats/:id", { schema: { params, response: { 204: noContent() } } }, async (_request, reply) =>
     reply.code(204).send(),
   );
@@ -67,7 +72,7 @@ test("the document names the prefix, the paths as clients call them, and only AP
   const { document } = await load("/cf/mini-chat");
   expect(document.openapi).toBe("3.1.0");
   expect(document.servers).toEqual([{ url: "/cf/mini-chat/v1" }]);
-  expect(Object.keys(document.paths)).toEqual(["/chats/{id}", "/chats/{id}/messages:stream"]);
+  expect(Object.keys(document.paths)).toEqual(["/chats", "/chats/{id}", "/chats/{id}/messages:stream"]);
   expect(Object.keys(document.paths["/chats/{id}"] ?? {})).toEqual(["get", "delete"]);
 });
 
@@ -126,6 +131,21 @@ test("components are the very schemas: formats, int64, optional fields", async (
     created_at: { type: "string", format: "date-time" },
   });
   expect(TestChat?.required).toEqual(["id", "message_count", "created_at"]);
+});
+
+test("a page may leave fields of its items out; limit is documented as the integer it is", async () => {
+  const { document } = await load();
+  const list = document.paths["/chats"]?.get;
+  const schema = list?.responses[200]?.content?.["application/json"]?.schema;
+  expect(schema).toMatchObject({
+    properties: { items: { items: { properties: { id: { type: "string", format: "uuid" } } } } },
+  });
+  expect(JSON.stringify(schema)).not.toContain('"required":["id"');
+  expect(list?.parameters?.[0]).toMatchObject({
+    name: "limit",
+    required: false,
+    schema: { type: "integer", minimum: 1, maximum: 100, default: 20 },
+  });
 });
 
 test("every reference leads somewhere", async () => {

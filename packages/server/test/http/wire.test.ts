@@ -79,6 +79,40 @@ test("a body over the limit is answered although the client is still sending", a
   expect([answer.status, await answer.json()]).toMatchObject([413, { code: "body_too_large" }]);
 });
 
+test("closing waits for the answer under way, not for the keep-alive time of its connection", async () => {
+  let finish = (): void => {};
+  let arrived = (): void => {};
+  const arrival = new Promise<void>((resolve) => {
+    arrived = resolve;
+  });
+  const slow = testServer((api) => {
+    api.get("/slow", async () => {
+      arrived();
+      await new Promise<void>((resolve) => {
+        finish = resolve;
+      });
+      return {};
+    });
+  });
+  const { port: slowPort } = await slow.listen();
+  const agent = new http.Agent({ keepAlive: true });
+  const request = http.get({ host: "127.0.0.1", port: slowPort, path: "/v1/slow", headers: bearer, agent });
+  const responded = once(request, "response");
+  await arrival;
+  let closed = false;
+  const closing = slow.close().then(() => {
+    closed = true;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(closed).toBe(false);
+  finish();
+  const [response] = await responded;
+  response.resume();
+  expect(response.statusCode).toBe(200);
+  await closing;
+  agent.destroy();
+});
+
 test("CORS: preflight and answers to allowed origins only, with the headers of the contract exposed", async () => {
   const preflight = await server.app.inject({
     method: "OPTIONS",
