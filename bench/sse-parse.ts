@@ -1,7 +1,7 @@
 import { createParser } from "eventsource-parser";
 import type { ProviderEvent } from "../packages/server/src/providers/contract.ts";
 import { createResponsesTranslator } from "../packages/server/src/providers/openai-responses/events.ts";
-import { createSseReader } from "../packages/server/src/providers/sse.ts";
+import { SseReader } from "../packages/server/src/providers/sse.ts";
 import { type Summary, summarise } from "./support.ts";
 
 const DELTAS = 20_000;
@@ -30,7 +30,7 @@ const own = (reads: readonly Buffer[]): number => {
   let count = 0;
   let events: ProviderEvent[] = [];
   const translator = createResponsesTranslator({ exposeReasoning: false });
-  const reader = createSseReader((name, data) => translator.translate(name, data, events));
+  const reader = new SseReader((name, data) => translator.translate(name, data, events));
   for (const read of reads) {
     events = [];
     reader.feed(read);
@@ -43,7 +43,7 @@ const own = (reads: readonly Buffer[]): number => {
 /** Own reader, every event parsed whole. */
 const ownWithJson = (reads: readonly Buffer[]): number => {
   let count = 0;
-  const reader = createSseReader((_name, data) => {
+  const reader = new SseReader((_name, data) => {
     if (typeof JSON.parse(data).delta === "string") count += 1;
   });
   for (const read of reads) reader.feed(read);

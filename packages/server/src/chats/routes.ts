@@ -3,7 +3,7 @@ import type { Authorizer } from "../auth/authorize.ts";
 import type { Db } from "../db/pool.ts";
 import { inTransaction } from "../db/tx.ts";
 import { selectFields } from "../http/odata.ts";
-import { problems } from "../http/openapi.ts";
+import { noContent, problems } from "../http/openapi.ts";
 import { listQuery, pageOf, parseListQuery } from "../http/paging.ts";
 import type { ApiServer } from "../http/server.ts";
 import { int64, timestampOut, uuid, uuidOut } from "../http/validate.ts";
@@ -142,7 +142,7 @@ const registerOneChat = (api: ApiServer, deps: ChatRoutesDeps): void => {
         tags: ["chats"],
         summary: "Delete a chat, for good",
         params: chatPath,
-        response: { 204: z.undefined(), ...refusals },
+        response: { 204: noContent(), ...refusals },
       },
     },
     async (request, reply) => {

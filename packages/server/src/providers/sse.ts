@@ -8,14 +8,6 @@ export class SseError extends Error {
 /** Events above this many bytes, line ends counted once, fail the stream (providers.md §5). */
 export const MAX_EVENT_BYTES = 1_048_576;
 
-/** Reads server-sent events out of arbitrarily cut bytes. */
-export interface SseReader {
-  /** Takes the next bytes in; every event completed by them is reported. Throws `SseError`. */
-  feed(bytes: Buffer): void;
-  /** The stream ended: reports a last event without its blank line. Throws `SseError`. */
-  end(): void;
-}
-
 const LF = 10;
 const CR = 13;
 const SPACE = 32;
@@ -29,150 +21,163 @@ const LINE_FEED = Buffer.from("\n");
 const REPLACEMENT = "\ufffd";
 
 /**
- * A reader that reports each event as its `event` name ("" when it has none) and its `data`
- * (providers.md §5): CRLF, CR and LF, comments, data of several lines, a byte order mark, text cut
- * inside a character, a last event without a blank line, and an `event:` line that begins the next
- * event although the blank line is missing. Fails on invalid UTF-8 and on events that are too big.
+ * Reads server-sent events out of arbitrarily cut bytes and reports each as its `event` name ("" when
+ * it has none) and its `data` (providers.md §5): CRLF, CR and LF, comments, data of several lines, a
+ * byte order mark, text cut inside a character, a last event without a blank line, and an `event:`
+ * line that begins the next event although the blank line is missing. Fails with `SseError` on
+ * invalid UTF-8 and on events that are too big, at the same place however the bytes are cut.
  *
- * Own code because the kept parsers end events only at blank lines, and decode before they cut.
- * Bytes are cut at the last line end and decoded once per read, so no character is ever split.
+ * Own code because the kept parsers end events only at blank lines (docs/decisions/0005). Bytes are
+ * cut at the last line end and decoded once per read, so no character is ever split.
  */
-export function createSseReader(
-  onEvent: (name: string, data: string) => void,
-  maxEventBytes: number = MAX_EVENT_BYTES,
-): SseReader {
-  /** The line that has not ended yet: the first `tailLength` bytes of `tail`. */
-  let tail = NOTHING;
-  let tailLength = 0;
-  let skipLineFeed = false;
-  let atStart = true;
-  let name = "";
-  let data: string | null = null;
+export class SseReader {
+  readonly #onEvent: (name: string, data: string) => void;
+  readonly #maxEventBytes: number;
+  /** The line that has not ended yet: the first `#tailLength` bytes of `#tail`. */
+  #tail = NOTHING;
+  #tailLength = 0;
+  #skipLineFeed = false;
+  #atStart = true;
+  #name = "";
+  #data: string | null = null;
   /** Bytes of the event under way in the lines read so far. */
-  let carried = 0;
+  #carried = 0;
 
-  const dispatch = (): void => {
-    const eventName = name;
-    const eventData = data;
-    name = "";
-    data = null;
-    carried = 0;
-    if (eventData !== null) onEvent(eventName, eventData);
-  };
+  constructor(onEvent: (name: string, data: string) => void, maxEventBytes: number = MAX_EVENT_BYTES) {
+    this.#onEvent = onEvent;
+    this.#maxEventBytes = maxEventBytes;
+  }
 
-  /** One line of `text`; true when an event ended with it or before it. */
-  const takeLine = (text: string, start: number, end: number): boolean => {
+  /** Takes the next bytes in; every event completed by them is reported. */
+  feed(bytes: Buffer): void {
+    let chunk = bytes;
+    if (chunk.length === 0) return;
+    if (this.#skipLineFeed) {
+      this.#skipLineFeed = false;
+      if (chunk[0] === LF) chunk = chunk.subarray(1);
+    }
+    const end = lastLineEnd(chunk);
+    if (end === -1) {
+      if (chunk.length > 0) this.#keepTail(chunk);
+      return;
+    }
+    const whole = end + 1 === chunk.length;
+    this.#skipLineFeed = whole && chunk[end] === CR;
+    this.#takeBlock(this.#withTail(whole ? chunk : chunk.subarray(0, end + 1)));
+    if (!whole) this.#keepTail(chunk.subarray(end + 1));
+  }
+
+  /** The stream ended: reports a last event without its blank line. */
+  end(): void {
+    if (this.#tailLength > 0) this.#takeBlock(this.#withTail(LINE_FEED));
+    this.#dispatch();
+  }
+
+  /** Decodes complete lines and takes them. */
+  #takeBlock(block: Buffer): void {
+    let text = block.toString("utf8");
+    // What cannot be decoded becomes U+FFFD, which may also have been sent.
+    if (text.includes(REPLACEMENT) && !isUtf8(block)) this.#failAtInvalidLine(block);
+    if (this.#atStart) {
+      this.#atStart = false;
+      if (text.charCodeAt(0) === BOM) {
+        text = text.slice(1);
+        this.#carried = BOM_BYTES;
+      }
+    }
+    const hasCarriageReturn = text.includes("\r");
+    if (hasCarriageReturn) text = text.replace(/\r\n?/g, "\n");
+    if (hasCarriageReturn || this.#carried + block.length > this.#maxEventBytes) this.#weighLines(text);
+    else this.#takeLines(text);
+  }
+
+  #failAtInvalidLine(block: Buffer): never {
+    const bad = firstInvalidLine(block);
+    if (bad.start > 0) this.#takeBlock(block.subarray(0, bad.start));
+    if (this.#carried + bad.end - bad.start > this.#maxEventBytes) throw tooBig();
+    throw new SseError("the provider sent invalid UTF-8");
+  }
+
+  /** Takes lines that are together too small for any event to be too big. */
+  #takeLines(text: string): void {
+    let eventFrom = 0;
+    let start = 0;
+    while (start < text.length) {
+      const end = text.indexOf("\n", start);
+      const idle = !this.#underWay;
+      if (this.#takeLine(text, start, end) || idle) eventFrom = start;
+      start = end + 1;
+    }
+    if (this.#underWay) this.#carried += Buffer.byteLength(text.slice(eventFrom));
+  }
+
+  /** As `#takeLines`, weighing every line. */
+  #weighLines(text: string): void {
+    let start = 0;
+    while (start < text.length) {
+      const end = text.indexOf("\n", start);
+      const bytes = Buffer.byteLength(text.slice(start, end));
+      if (bytes > 0 && this.#carried + bytes > this.#maxEventBytes) throw tooBig();
+      this.#takeLine(text, start, end);
+      if (this.#underWay) this.#carried += bytes + 1;
+      start = end + 1;
+    }
+  }
+
+  get #underWay(): boolean {
+    return this.#data !== null || this.#name !== "";
+  }
+
+  /** Takes one line; true when an event ended with it or before it. */
+  #takeLine(text: string, start: number, end: number): boolean {
     if (start === end) {
-      dispatch();
+      this.#dispatch();
       return true;
     }
     const first = text.charCodeAt(start);
     if (first === LOWER_D && isField(text, "data", start, end)) {
       const value = text.slice(valueStart(text, start + 4, end), end);
-      data = data === null ? value : `${data}\n${value}`;
+      this.#data = this.#data === null ? value : `${this.#data}\n${value}`;
     } else if (first === LOWER_E && isField(text, "event", start, end)) {
-      const startsNext = data !== null;
-      if (startsNext) dispatch();
-      name = text.slice(valueStart(text, start + 5, end), end);
+      const startsNext = this.#data !== null;
+      if (startsNext) this.#dispatch();
+      this.#name = text.slice(valueStart(text, start + 5, end), end);
       return startsNext;
     }
     return false;
-  };
+  }
 
-  /** Complete lines, each with its line feed, small enough that no event can be too big. */
-  const takeLines = (text: string): void => {
-    let eventFrom = 0;
-    let start = 0;
-    while (start < text.length) {
-      const end = text.indexOf("\n", start);
-      const idle = data === null && name === "";
-      if (takeLine(text, start, end) || idle) eventFrom = start;
-      start = end + 1;
-    }
-    if (data !== null || name !== "") carried += Buffer.byteLength(text.slice(eventFrom));
-  };
-
-  /** As `takeLines`, weighing every line. */
-  const weighLines = (text: string): void => {
-    let start = 0;
-    while (start < text.length) {
-      const end = text.indexOf("\n", start);
-      const bytes = Buffer.byteLength(text.slice(start, end));
-      if (bytes > 0 && carried + bytes > maxEventBytes) throw tooBig();
-      takeLine(text, start, end);
-      if (data !== null || name !== "") carried += bytes + 1;
-      start = end + 1;
-    }
-  };
-
-  const takeBlock = (block: Buffer): void => {
-    let text = block.toString("utf8");
-    // What cannot be decoded becomes U+FFFD, which may also have been sent.
-    if (text.includes(REPLACEMENT) && !isUtf8(block)) {
-      const bad = firstInvalidLine(block);
-      if (bad.start > 0) takeBlock(block.subarray(0, bad.start));
-      if (carried + bad.end - bad.start > maxEventBytes) throw tooBig();
-      throw new SseError("the provider sent invalid UTF-8");
-    }
-    if (atStart) {
-      atStart = false;
-      if (text.charCodeAt(0) === BOM) {
-        text = text.slice(1);
-        carried = BOM_BYTES;
-      }
-    }
-    const hasCarriageReturn = text.includes("\r");
-    if (hasCarriageReturn) text = text.replace(/\r\n?/g, "\n");
-    if (hasCarriageReturn || carried + block.length > maxEventBytes) weighLines(text);
-    else takeLines(text);
-  };
+  #dispatch(): void {
+    const name = this.#name;
+    const data = this.#data;
+    this.#name = "";
+    this.#data = null;
+    this.#carried = 0;
+    if (data !== null) this.#onEvent(name, data);
+  }
 
   // A copy: `rest` is a view that would keep the whole read alive while the stream is silent. It
   // grows by doubling, so that a long line that comes byte by byte costs no more than its length.
-  const keepTail = (rest: Buffer): void => {
-    const length = tailLength + rest.length;
-    if (carried + length > maxEventBytes) throw tooBig();
-    if (length > tail.length) {
-      const bigger = Buffer.allocUnsafeSlow(Math.max(256, 2 * tail.length, length));
-      tail.copy(bigger, 0, 0, tailLength);
-      tail = bigger;
+  #keepTail(rest: Buffer): void {
+    const length = this.#tailLength + rest.length;
+    if (this.#carried + length > this.#maxEventBytes) throw tooBig();
+    if (length > this.#tail.length) {
+      const bigger = Buffer.allocUnsafeSlow(Math.max(256, 2 * this.#tail.length, length));
+      this.#tail.copy(bigger, 0, 0, this.#tailLength);
+      this.#tail = bigger;
     }
-    rest.copy(tail, tailLength);
-    tailLength = length;
-  };
+    rest.copy(this.#tail, this.#tailLength);
+    this.#tailLength = length;
+  }
 
   /** The kept tail with `more` behind it, which ends its line. */
-  const withTail = (more: Buffer): Buffer => {
-    if (tailLength === 0) return more;
-    const block = Buffer.concat([tail.subarray(0, tailLength), more]);
-    tail = NOTHING;
-    tailLength = 0;
+  #withTail(more: Buffer): Buffer {
+    if (this.#tailLength === 0) return more;
+    const block = Buffer.concat([this.#tail.subarray(0, this.#tailLength), more]);
+    this.#tail = NOTHING;
+    this.#tailLength = 0;
     return block;
-  };
-
-  return {
-    feed: (bytes) => {
-      let chunk = bytes;
-      if (chunk.length === 0) return;
-      if (skipLineFeed) {
-        skipLineFeed = false;
-        if (chunk[0] === LF) chunk = chunk.subarray(1);
-      }
-      const end = lastLineEnd(chunk);
-      if (end === -1) {
-        if (chunk.length > 0) keepTail(chunk);
-        return;
-      }
-      const whole = end + 1 === chunk.length;
-      skipLineFeed = whole && chunk[end] === CR;
-      takeBlock(withTail(whole ? chunk : chunk.subarray(0, end + 1)));
-      if (!whole) keepTail(chunk.subarray(end + 1));
-    },
-    end: () => {
-      if (tailLength > 0) takeBlock(withTail(LINE_FEED));
-      dispatch();
-    },
-  };
+  }
 }
 
 const tooBig = (): SseError => new SseError("the provider sent an event that is too big");

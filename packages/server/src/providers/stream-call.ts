@@ -3,7 +3,7 @@ import type { ProviderEvent, ProviderOutcome, ProviderStream, ProviderUsage } fr
 import { EgressCall } from "./egress.ts";
 import { EventQueue } from "./event-queue.ts";
 import { type CallFailure, failureOutcome } from "./failure.ts";
-import { createSseReader, SseError } from "./sse.ts";
+import { SseError, SseReader } from "./sse.ts";
 import type { Upstream } from "./upstream.ts";
 import type { ResponseHeaders, WireSink } from "./wire.ts";
 
@@ -48,7 +48,7 @@ class StreamCall implements WireSink {
   readonly #upstream: Upstream;
   readonly #translator: StreamTranslator;
   readonly #queue: EventQueue;
-  readonly #reader = createSseReader((name, data) => this.#onEvent(name, data));
+  readonly #reader = new SseReader((name, data) => this.#onEvent(name, data));
   /** What this read brought: it may come in many HTTP chunks, and is parsed as one piece after them. */
   #chunks: Buffer[] = [];
   #events: ProviderEvent[] = [];

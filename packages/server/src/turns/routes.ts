@@ -8,6 +8,7 @@ import { openSse, type SseWriter } from "../http/sse.ts";
 import { timestampOut, uuid, uuidOut } from "../http/validate.ts";
 import { uuidV4 } from "../lib/id.ts";
 import { type CancelDeps, cancelTurn } from "./cancel.ts";
+import { turnStream } from "./event-schemas.ts";
 import { encodeEvent } from "./grammar.ts";
 import { type Preflight, type PreflightDeps, preflight, type SendRequest } from "./preflight.ts";
 import { type RelayDeps, relay } from "./relay.ts";
@@ -111,7 +112,7 @@ const registerSend = (api: ApiServer, deps: TurnRoutesDeps): void => {
         params: z.object({ id: uuid() }),
         body: sendMessage,
         response: {
-          200: z.string().meta({ description: "text/event-stream" }),
+          200: turnStream,
           ...problems(
             "chat_not_found",
             "forbidden",

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { ProviderEvent } from "../../src/providers/contract.ts";
 import { createResponsesTranslator } from "../../src/providers/openai-responses/events.ts";
-import { createSseReader } from "../../src/providers/sse.ts";
+import { SseReader } from "../../src/providers/sse.ts";
 import type { StreamEnd } from "../../src/providers/stream-call.ts";
 import { normalisedUsage, sse, usage } from "./support.ts";
 
@@ -14,7 +14,7 @@ const translate = (
   const translator = createResponsesTranslator({ exposeReasoning });
   const events: ProviderEvent[] = [];
   let end: StreamEnd | null = null;
-  const reader = createSseReader((name, data) => {
+  const reader = new SseReader((name, data) => {
     end ??= translator.translate(name, data, events);
   });
   for (const piece of pieces) reader.feed(piece);

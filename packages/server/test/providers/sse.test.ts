@@ -1,13 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createSseReader, SseError } from "../../src/providers/sse.ts";
+import { SseError, SseReader } from "../../src/providers/sse.ts";
 
 type Read = readonly [name: string, data: string];
 
 /** Feeds the pieces; an error becomes the last entry. */
 const readAll = (pieces: readonly Buffer[], maxEventBytes?: number): (Read | string)[] => {
   const events: (Read | string)[] = [];
-  const reader = createSseReader((name, data) => events.push([name, data]), maxEventBytes);
+  const reader = new SseReader((name, data) => events.push([name, data]), maxEventBytes);
   try {
     for (const piece of pieces) reader.feed(piece);
     reader.end();
@@ -150,7 +150,7 @@ describe("reading server-sent events (providers.md §5)", () => {
   });
 
   test("an event that never ends fails at the limit, not at the end of memory", () => {
-    const reader = createSseReader(() => {}, 1_000);
+    const reader = new SseReader(() => {}, 1_000);
     const feedForever = (): void => {
       for (let n = 0; n < 1_000; n += 1) reader.feed(Buffer.from("data: abc\n"));
     };
@@ -159,7 +159,7 @@ describe("reading server-sent events (providers.md §5)", () => {
 
   test("a stream of any length passes while its events are small", () => {
     let events = 0;
-    const reader = createSseReader(() => {
+    const reader = new SseReader(() => {
       events += 1;
     }, 100);
     for (let n = 0; n < 1_000; n += 1) reader.feed(Buffer.from(": comment\n\ndata: abc\n\n"));
