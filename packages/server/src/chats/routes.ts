@@ -90,8 +90,16 @@ export const registerChatRoutes = (api: ApiServer, deps: ChatRoutesDeps): void =
 
 const registerOneChat = (api: ApiServer, deps: ChatRoutesDeps): void => {
   const refusals = problems("chat_not_found", "forbidden");
-  const authorize = async (request: { actor: Parameters<typeof findChat>[1] }, id: string, action: string) => {
-    const scope = await deps.authorizer.authorize(request.actor, { resourceType: "chat", action, resourceId: id });
+  const authorize = async (
+    request: { actor: Parameters<typeof findChat>[1] },
+    id: string,
+    action: string,
+  ) => {
+    const scope = await deps.authorizer.authorize(request.actor, {
+      resourceType: "chat",
+      action,
+      resourceId: id,
+    });
     if (!scope.admits({ id })) throw chatNotFound();
   };
   api.get(

@@ -1,5 +1,5 @@
-import type { TenantId, UserId } from "../auth/actor.ts";
 import { findAttachmentsOfMessages } from "../attachments/store.ts";
+import type { TenantId, UserId } from "../auth/actor.ts";
 import type { Queryable } from "../db/pool.ts";
 import type { ListTable } from "../http/odata.ts";
 import { compileList } from "../http/odata-sql.ts";

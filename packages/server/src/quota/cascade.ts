@@ -93,12 +93,7 @@ const candidateOf = (input: CascadeInput, model: ModelEntry): Candidate => {
 const periods = ["daily", "monthly"] as const;
 
 /** Whether a reserve fits every bucket and period of its tier; equality passes (quota.md §6.5). */
-export const tierAvailable = (
-  tier: Tier,
-  reserve: bigint,
-  balances: Balances,
-  limits: UserLimits,
-): boolean =>
+export const tierAvailable = (tier: Tier, reserve: bigint, balances: Balances, limits: UserLimits): boolean =>
   periods.every((period) => {
     const fits = (row: Balance, limit: bigint): boolean =>
       row.spentCreditsMicro + row.reservedCreditsMicro + reserve <= limit;
@@ -118,7 +113,9 @@ export const runCascade = (input: CascadeInput): Decision => {
   const selected = snapshot.modelCatalog.find((model) => model.id === selectedModel);
   const selectedTier: Tier = selected?.tier ?? "premium";
   let reason: DowngradeReason | null = selected?.enabled === true ? null : "model_disabled";
-  for (const tier of selectedTier === "premium" ? (["premium", "standard"] as const) : (["standard"] as const)) {
+  for (const tier of selectedTier === "premium"
+    ? (["premium", "standard"] as const)
+    : (["standard"] as const)) {
     if (tier === "premium" && killSwitches.forceStandardTier) {
       reason ??= "force_standard_tier";
       continue;

@@ -22,7 +22,8 @@ export interface OfferedTools {
 /** Tokens of a text, rounded up, without surcharges or history (quota.md §3). */
 export const textTokens = (utf8Bytes: number, budgets: EstimationBudgets): bigint => {
   const base =
-    ceilDiv(BigInt(utf8Bytes), BigInt(budgets.bytesPerTokenConservative)) + BigInt(budgets.fixedOverheadTokens);
+    ceilDiv(BigInt(utf8Bytes), BigInt(budgets.bytesPerTokenConservative)) +
+    BigInt(budgets.fixedOverheadTokens);
   return ceilDiv(base * BigInt(100 + budgets.safetyMarginPct), 100n);
 };
 

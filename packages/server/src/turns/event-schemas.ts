@@ -69,7 +69,12 @@ const done = z
 const error = z.object({ code: z.string(), message: z.string() }).meta({ id: "ErrorEvent" });
 
 /** The 200 of an operation that answers with the events of a turn. */
-export const turnStream = eventStream(
-  "stream_started ping* (delta | tool)* citations? (done | error)",
-  [streamStarted, ping, delta, tool, citations, done, error],
-);
+export const turnStream = eventStream("stream_started ping* (delta | tool)* citations? (done | error)", [
+  streamStarted,
+  ping,
+  delta,
+  tool,
+  citations,
+  done,
+  error,
+]);
