@@ -1,1 +1,82 @@
-export {};
+import { randomUUID } from "node:crypto";
+import type { Given } from "./app/given.ts";
+import { createListeners } from "./app/listeners.ts";
+import { buildParts } from "./app/parts.ts";
+import { startProcessMetrics } from "./app/process-metrics.ts";
+import { closeAll, type Draining, drain, type Opened } from "./app/shutdown.ts";
+import { openStorage } from "./app/storage.ts";
+import { startWork } from "./app/work.ts";
+import type { Config } from "./config/schema.ts";
+import type { Db } from "./db/pool.ts";
+import type { Listening } from "./http/listen.ts";
+import type { Logger } from "./telemetry/log.ts";
+import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+
+export interface AppOptions {
+  readonly config: Config;
+  readonly logger: Logger;
+  /** Names this process in `app_instances` and in its turns. */
+  readonly instanceId?: string;
+  readonly given: Partial<Given> & Pick<Given, "secrets">;
+}
+
+/** A serving process. */
+export interface App {
+  /** Null in the role `worker`. */
+  readonly api: Listening | null;
+  /** Null when `server.ops_bind_address` is. */
+  readonly ops: Listening | null;
+  readonly db: Db;
+  readonly metrics: Metrics;
+  /** The OpenAPI document of the operations served. */
+  openapi(): object;
+  /** Drains, then stops (ops.md §9). Idempotent. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Brings a process up in the order of ops.md §3 and returns it once it serves. What fails on the way
+ * closes what was opened before it and is rethrown: the errors of `openDatabase` and `buildParts`, or
+ * `OutboxError` for a partition count that differs from the stored one.
+ */
+export const startApp = async (options: AppOptions): Promise<App> => {
+  const opened: Opened[] = [];
+  try {
+    return await bringUp(options, opened);
+  } catch (error) {
+    await closeAll(opened, options.logger);
+    throw error;
+  }
+};
+
+const bringUp = async (options: AppOptions, opened: Opened[]): Promise<App> => {
+  const { config, logger } = options;
+  const given: Given = { overrides: {}, variable: () => undefined, ...options.given };
+  const metrics = createMetrics(config.metrics.prefix);
+  const instanceId = options.instanceId ?? randomUUID();
+  const { db, direct } = await openStorage(config, instanceId, logger, opened);
+  opened.push({ name: "process metrics", close: startProcessMetrics(db, metrics) });
+  const built = await buildParts({ config, db, direct, instanceId, metrics, logger }, given, opened);
+  const { parts } = built;
+  const draining: Draining = { unready: false, refusing: false };
+  const listeners = createListeners(parts, built, given.overrides, draining);
+  opened.push({ name: "ops listener", close: () => listeners.ops.close() });
+  const ops = await listeners.ops.listen();
+  await startWork(parts, built.outbox, built.delivery.handlers, direct, opened);
+  opened.push({ name: "public listener", close: () => listeners.api.close() });
+  await listeners.api.app.ready();
+  const api = config.role === "worker" ? null : await listeners.api.listen();
+  logger.info({ api: api?.port, ops: ops?.port, config_role: config.role }, "ready");
+  let stopped: Promise<void> | undefined;
+  return {
+    api,
+    ops,
+    db,
+    metrics,
+    openapi: () => listeners.api.openapi(),
+    stop: () => {
+      stopped ??= drain(parts, draining).then(() => closeAll(opened, logger));
+      return stopped;
+    },
+  };
+};

@@ -58,6 +58,26 @@ export const lockNamedAttachments = async (
 ): Promise<NamedAttachment[]> =>
   (await tx.query<NamedAttachment>(lockNamed, [chatId, actor.tenantId, ids])).rows;
 
+const selectLive: Statement = {
+  name: "attachments_live",
+  text: `
+    select id
+    from attachments
+    where chat_id = $1
+      and tenant_id = $2
+      and id = any($3::uuid[])
+      and deleted_at is null`,
+};
+
+/** Which of these attachments of an already loaded chat still exist: only they may be cited on replay. */
+export const findLiveAttachmentIds = async (
+  db: Queryable,
+  tenantId: TenantId,
+  chatId: string,
+  ids: readonly string[],
+): Promise<Set<string>> =>
+  new Set((await db.query<{ id: string }>(selectLive, [chatId, tenantId, ids])).rows.map((row) => row.id));
+
 const markForCleanup: Statement = {
   name: "attachments_mark_chat_cleanup",
   text: `

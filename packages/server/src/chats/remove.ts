@@ -9,7 +9,7 @@ import { softDeleteChat } from "./store.ts";
 /** What deleting a chat sets in motion in slices that know chats, bound in `app.ts`. */
 export interface RemoveDeps {
   readonly db: Db;
-  readonly outbox: Pick<OutboxEnqueuer, "enqueueChatCleanup">;
+  readonly outbox: Pick<OutboxEnqueuer, "enqueueChatCleanup" | "flush">;
   /** Marks the chat's attachments as pending cleanup (attachments.md §11). */
   readonly markAttachments: (tx: Tx, tenantId: TenantId, chatId: string) => Promise<void>;
   /** Flags the chat's running turns for cancellation; returns their ids (turns.md §16.1). */
@@ -38,5 +38,6 @@ export const removeChat = (deps: RemoveDeps, actor: Actor, chatId: string): Prom
         chat_deleted_at: deletedAt,
       }),
     ]);
+    tx.afterCommit(deps.outbox.flush);
     if (turnIds.length > 0) tx.afterCommit(() => deps.stopTurns(turnIds));
   });

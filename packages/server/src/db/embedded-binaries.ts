@@ -58,7 +58,8 @@ export const prepareBinaries = async (
     for (const link of links) {
       await symlink(inPackage(link.source), join(dir, basename(link.target)));
     }
-    env.LD_LIBRARY_PATH = dir;
+    // A library found through a link looks for its own neighbours beside the link, so both are named.
+    env.LD_LIBRARY_PATH = `${dir}:${join(native, "lib")}`;
   }
   return { initdb: join(native, "bin/initdb"), postgres: join(native, "bin/postgres"), env };
 };

@@ -1,3 +1,4 @@
+import { unreachable } from "../lib/assert.ts";
 import type { ProviderUsage } from "../providers/contract.ts";
 import { type Charge, chargeOf, isKnownUsage, noCharge, type SettlementMethod } from "../quota/settle.ts";
 import type { ReserveColumns, TerminalState, TurnErrorCode } from "./turn.ts";
@@ -40,11 +41,12 @@ const postProviderCodes: readonly string[] = [
 
 type Verdict = Pick<Bill, "outcome" | "method"> & { readonly unknownErrorCode?: true };
 
-/** The table of turns.md §11.2, rows tried top-down. Pure. */
+/** The table of turns.md §11.2, rows tried top-down; throws for a turn that still runs. Pure. */
 export const billingOutcome = (turn: Omit<Billed, "reserve" | "overshootToleranceBp">): Verdict => {
   const known = isKnownUsage(turn.usage);
   const actualIfKnown = known ? "actual" : "estimated";
   if (turn.state === "completed") return { outcome: "completed", method: actualIfKnown };
+  if (turn.state !== "failed" && turn.state !== "cancelled") return unreachable(turn.state);
   if (turn.state === "failed" && turn.errorCode === "orphan_timeout") {
     return { outcome: "aborted", method: "estimated" };
   }

@@ -44,6 +44,7 @@ interface Running {
 export class RunningTurns {
   readonly #turns = new Map<string, Running>();
   #onEmpty: (() => void)[] = [];
+  #stopped: CancelReason | null = null;
 
   get size(): number {
     return this.#turns.size;
@@ -56,6 +57,7 @@ export class RunningTurns {
       finish = resolve;
     });
     const cancellation = new Cancellation();
+    if (this.#stopped !== null) cancellation.cancel(this.#stopped);
     this.#turns.set(turnId, { tenantId, cancellation, finished, finish, generating: false });
     return cancellation;
   }
@@ -90,7 +92,9 @@ export class RunningTurns {
     return running !== undefined;
   }
 
-  cancelAll(reason: CancelReason): void {
+  /** Stops every turn, those under way in their preflight transaction included. */
+  stopAll(reason: CancelReason): void {
+    this.#stopped = reason;
     for (const running of this.#turns.values()) running.cancellation.cancel(reason);
   }
 

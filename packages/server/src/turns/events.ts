@@ -3,8 +3,8 @@ import type { CountHit } from "../audit/redact.ts";
 import type { OutboxEvent } from "../outbox/events.ts";
 import { turnUsageEvent } from "../usage/event.ts";
 import type { Bill } from "./billing.ts";
+import type { AuditFacts, Ending } from "./ending.ts";
 import type { FinalizedRow } from "./finalize-store.ts";
-import type { AuditFacts, Ending } from "./settle.ts";
 import type { ToolCounts } from "./turn.ts";
 
 /**

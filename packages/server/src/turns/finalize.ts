@@ -3,26 +3,19 @@ import type { Citation } from "../context/citations.ts";
 import { type Db, isConnectionLost } from "../db/pool.ts";
 import { inTransaction, isTransient, type Tx } from "../db/tx.ts";
 import { sleep } from "../lib/sleep.ts";
-import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { citationsOf } from "./cite.ts";
-import type { ClosingDeps } from "./closing.ts";
+import type { AuditFacts, Ending } from "./ending.ts";
 import { compareAndEnd, readTurnEnd } from "./finalize-store.ts";
 import { observeFinalized } from "./observe.ts";
 import type { RunningTurn } from "./running.ts";
-import {
-  type AuditFacts,
-  type Ending,
-  MessagePersistenceError,
-  type Settlement,
-  settleEnded,
-} from "./settle.ts";
+import { MessagePersistenceError, type Settlement, settleEnded, type TurnOutbox } from "./settle.ts";
 import type { Terminal, TerminalState } from "./turn.ts";
 
-export interface FinalizeDeps extends ClosingDeps {
+export interface FinalizeDeps {
   readonly db: Db;
-  readonly outbox: Pick<OutboxEnqueuer, "enqueueMany">;
+  readonly outbox: TurnOutbox;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** `quota.overshoot_tolerance_factor` in basis points. */

@@ -1,7 +1,8 @@
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { Ending } from "./ending.ts";
 import type { RunningTurn } from "./running.ts";
-import type { Ending, Settlement } from "./settle.ts";
+import type { Settlement } from "./settle.ts";
 import type { CancelReason, Terminal } from "./turn.ts";
 
 interface ObserveDeps {

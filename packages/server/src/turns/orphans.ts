@@ -1,8 +1,8 @@
 import type { Db } from "../db/pool.ts";
 import { inTransaction } from "../db/tx.ts";
-import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { Ending } from "./ending.ts";
 import {
   compareAndEndOrphan,
   type OrphanCandidate,
@@ -10,11 +10,11 @@ import {
   scanOrphansAcrossTenants,
 } from "./finalize-store.ts";
 import { observeSettlement } from "./observe.ts";
-import { type Ending, settleEnded } from "./settle.ts";
+import { settleEnded, type TurnOutbox } from "./settle.ts";
 
 export interface OrphanDeps {
   readonly db: Db;
-  readonly outbox: Pick<OutboxEnqueuer, "enqueueMany">;
+  readonly outbox: TurnOutbox;
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly overshootToleranceBp: bigint;

@@ -6,6 +6,7 @@ import type { Db } from "../db/pool.ts";
 import { AppError } from "../errors.ts";
 import type { PolicyService } from "../policy/service.ts";
 import type { EffectivePolicy } from "../policy/snapshot.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { requestFingerprint } from "./fingerprint.ts";
 import { findTurnForSend, hasRunningTurn, type TurnLookup } from "./store.ts";
 
@@ -44,6 +45,7 @@ export interface PreflightDeps {
   readonly db: Db;
   readonly authorizer: Authorizer;
   readonly policy: Pick<PolicyService, "resolve">;
+  readonly metrics: Metrics;
   readonly maxImagesPerMessage: number;
   /** `{prefix}/v1`, for `Location`. */
   readonly apiRoot: string;
@@ -76,6 +78,7 @@ export const preflight = async (
   await limitImages(deps, actor, request);
   const policy = await deps.policy.resolve(actor);
   if (request.webSearch && policy.snapshot.killSwitches.disableWebSearch) {
+    deps.metrics.count("web_search_disabled");
     throw new AppError("web_search_disabled", { detail: "Web search is switched off." });
   }
   return { kind: "plan", plan: { request, actor, fingerprint, selectedModel, policy } };
@@ -129,6 +132,7 @@ const limitImages = async (deps: PreflightDeps, actor: Actor, request: SendReque
   const named = await findNamedAttachments(deps.db, actor, request.chatId, request.attachmentIds);
   const images = named.filter((one) => one.kind === "image" && one.status === "ready" && !one.deleted);
   if (images.length <= deps.maxImagesPerMessage) return;
+  deps.metrics.count("media_rejected", { reason: "too_many_images" });
   throw new AppError("too_many_images", {
     detail: `At most ${deps.maxImagesPerMessage} images may be attached to a message.`,
   });

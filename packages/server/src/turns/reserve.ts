@@ -1,4 +1,4 @@
-import { linkAttachments, lockNamedAttachments, type NamedAttachment } from "../attachments/store.ts";
+import { linkAttachments, lockNamedAttachments } from "../attachments/store.ts";
 import { chatNotFound } from "../chats/chat.ts";
 import { touchChat } from "../chats/store.ts";
 import { type Db, violatedConstraint } from "../db/pool.ts";
@@ -6,8 +6,11 @@ import { inTransaction, type Tx } from "../db/tx.ts";
 import { uuidV4 } from "../lib/id.ts";
 import { findPriorContextTokens, findRecentMessages, insertUserMessage } from "../messages/store.ts";
 import { addReserve, lockQuotaRows } from "../quota/store.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import type { Cancellation, RunningTurns } from "./cancellation.ts";
-import { type DecideDeps, type Decided, decideTurn } from "./decide.ts";
+import { type DecideDeps, type Decided, decideTurn, type Locked } from "./decide.ts";
+import { observeBalances, observeRefused, observeReserved } from "./observe-preflight.ts";
 import { generationInProgress, type Plan, refuseUnlessReplay } from "./preflight.ts";
 import type { RunningTurn } from "./running.ts";
 import { fillReserveColumns, findTurnForSend, insertTurn, type TurnLookup } from "./store.ts";
@@ -16,9 +19,9 @@ export interface ReserveDeps extends DecideDeps {
   readonly db: Db;
   readonly running: RunningTurns;
   readonly instanceId: string;
-  /** `context.recent_messages_limit`. */
-  readonly recentMessagesLimit: number;
   readonly apiRoot: string;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
 }
 
 /** A running turn with the handle that stops it, or the winner of the same `request_id`, to replay. */
@@ -37,10 +40,12 @@ export const reserve = async (deps: ReserveDeps, plan: Plan): Promise<Reserved> 
   // Known before the commit: a cancel that finds the row must find the turn as well.
   const cancellation = deps.running.add(turnId, actor.tenantId);
   try {
-    const turn = await inTransaction(deps.db, (tx) => attempt(deps, tx, plan, turnId));
+    const { turn, decided } = await inTransaction(deps.db, (tx) => attempt(deps, tx, plan, turnId));
+    observeReserved(deps, plan, decided);
     return { kind: "running", turn, cancellation };
   } catch (error) {
     deps.running.remove(turnId);
+    observeRefused(deps, plan, error);
     const index = violatedConstraint(error);
     if (index === "chat_turns_running_key") throw generationInProgress();
     if (index !== "chat_turns_request_key") throw error;
@@ -51,13 +56,20 @@ export const reserve = async (deps: ReserveDeps, plan: Plan): Promise<Reserved> 
   }
 };
 
-const attempt = async (deps: ReserveDeps, tx: Tx, plan: Plan, turnId: string): Promise<RunningTurn> => {
+const attempt = async (
+  deps: ReserveDeps,
+  tx: Tx,
+  plan: Plan,
+  turnId: string,
+): Promise<{ turn: RunningTurn; decided: Decided }> => {
   const { actor } = plan;
-  const decided = await decideTurn(deps, plan, await lockAndRead(deps, tx, plan, turnId));
+  const locked = await lockAndRead(deps, tx, plan, turnId);
+  observeBalances(deps, plan, locked.quota);
+  const decided = decideTurn(deps, plan, locked, turnId);
   const writes = write(tx, plan, turnId, decided);
   tx.commitNow();
   await Promise.all(writes);
-  return {
+  const turn: RunningTurn = {
     id: turnId,
     actor,
     chatId: plan.request.chatId,
@@ -70,16 +82,8 @@ const attempt = async (deps: ReserveDeps, tx: Tx, plan: Plan, turnId: string): P
     receivedAt: plan.request.receivedAt,
     ...decided.running,
   };
+  return { turn, decided };
 };
-
-/** What transaction 1 decides on, read under its locks. */
-export interface Locked {
-  readonly attachments: readonly NamedAttachment[];
-  readonly quota: Awaited<ReturnType<typeof lockQuotaRows>>;
-  /** Newest first, one more than the limit, so that truncation is noticed. */
-  readonly recent: Awaited<ReturnType<typeof findRecentMessages>>;
-  readonly priorContextTokens: bigint;
-}
 
 // Lock order: chat, turn, attachments, quota (data.md §1). Issued at once, one round trip; the
 // snapshot boundary of turns.md §4.3 is the chat lock, behind which nothing is inserted.

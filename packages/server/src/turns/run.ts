@@ -1,14 +1,14 @@
 import type { Db } from "../db/pool.ts";
 import type { LlmProvider, ProviderTarget } from "../providers/contract.ts";
 import type { Cancellation, RunningTurns } from "./cancellation.ts";
-import { closingEvents } from "./closing.ts";
+import { type ClosingDeps, closingEvents } from "./closing.ts";
 import { type FinalizeDeps, finalizeTurn } from "./finalize.ts";
 import { generate } from "./generate.ts";
 import type { StreamEvent } from "./grammar.ts";
 import type { RunningTurn } from "./running.ts";
 import { countToolCalls } from "./store.ts";
 
-export interface RunDeps extends FinalizeDeps {
+export interface RunDeps extends FinalizeDeps, ClosingDeps {
   readonly db: Db;
   readonly running: RunningTurns;
   readonly adapterOf: (target: ProviderTarget) => LlmProvider;

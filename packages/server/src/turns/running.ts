@@ -7,7 +7,12 @@ import type { DowngradeReason } from "./turn.ts";
 /** How the credit cascade decided, as the `done` event and the audit event report it. */
 export type QuotaDecision =
   | { readonly kind: "allow" }
-  | { readonly kind: "downgrade"; readonly from: string; readonly reason: DowngradeReason };
+  | {
+      readonly kind: "downgrade";
+      readonly from: string;
+      readonly fromTier: "standard" | "premium";
+      readonly reason: DowngradeReason;
+    };
 
 /**
  * A turn whose preflight transaction has committed: the question is stored, the reserve is held, and

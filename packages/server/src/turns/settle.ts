@@ -1,49 +1,16 @@
-import type { TenantId, UserId } from "../auth/actor.ts";
-import type { Citation } from "../context/citations.ts";
+import type { UserId } from "../auth/actor.ts";
 import { isTransient, type Tx } from "../db/tx.ts";
 import { insertAssistantMessage } from "../messages/store.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
-import type { IncompleteReason, ProviderUsage } from "../providers/contract.ts";
 import { type QuotaAnomaly, settleQuota } from "../quota/store.ts";
 import { type Bill, billTurn } from "./billing.ts";
+import type { Ending } from "./ending.ts";
 import { turnEvents } from "./events.ts";
 import { type FinalizedRow, setAssistantMessage } from "./finalize-store.ts";
-import type { QuotaDecision } from "./running.ts";
-import type { TerminalState, ToolCounts } from "./turn.ts";
+import type { ToolCounts } from "./turn.ts";
 
-/** What the audit event tells beyond the turn's own columns. */
-export interface AuditFacts {
-  readonly traceId?: string;
-  readonly latencyMs: { readonly ttftMs?: number; readonly totalMs?: number };
-  /** Null when it is not known any more (the watchdog). */
-  readonly decision: QuotaDecision | null;
-  readonly attachments: readonly { readonly id: string; readonly kind: "document" | "image" }[];
-  readonly prompt?: string;
-  readonly response?: string;
-}
-
-/** How a turn is to end: the input of transaction 2, for the stream and the watchdog alike. */
-export interface Ending {
-  readonly turnId: string;
-  readonly tenantId: TenantId;
-  readonly state: TerminalState;
-  readonly errorCode: string | null;
-  readonly errorDetail: string | null;
-  readonly responseId: string | null;
-  readonly usage: ProviderUsage | null;
-  readonly incomplete: IncompleteReason | null;
-  readonly started: boolean;
-  /** Null: the persisted counters of the row are settled. */
-  readonly toolCounts: ToolCounts | null;
-  /** The assistant message to store, if any. */
-  readonly answer: {
-    readonly id: string;
-    readonly content: string;
-    readonly model: string;
-    readonly citations: readonly Citation[];
-  } | null;
-  readonly audit: AuditFacts;
-}
+/** What ending a turn needs of the outbox. */
+export type TurnOutbox = Pick<OutboxEnqueuer, "enqueueMany" | "flush">;
 
 /** What transaction 2 did, for metrics after the commit. */
 export interface Settlement {
@@ -64,7 +31,7 @@ export class MessagePersistenceError extends Error {
  */
 export const settleEnded = async (
   tx: Tx,
-  deps: { readonly outbox: Pick<OutboxEnqueuer, "enqueueMany">; readonly overshootToleranceBp: bigint },
+  deps: { readonly outbox: TurnOutbox; readonly overshootToleranceBp: bigint },
   row: FinalizedRow,
   ending: Ending,
 ): Promise<Settlement> => {
@@ -85,6 +52,7 @@ export const settleEnded = async (
   const stored = ending.answer === null ? [] : storeAnswer(tx, row, ending, ending.answer);
   const settled = settle(tx, row, ending, bill, tools);
   const enqueued = deps.outbox.enqueueMany(tx, turnEvents(row, ending, bill, tools));
+  tx.afterCommit(deps.outbox.flush);
   tx.commitNow();
   const [message] = await Promise.allSettled([...stored, settled, enqueued]);
   if (stored.length > 0 && message?.status === "rejected" && !isTransient(message.reason)) {

@@ -1,0 +1,58 @@
+import type { Config } from "../config/schema.ts";
+import { countLiveWorkers } from "../db/instances.ts";
+import type { Db } from "../db/pool.ts";
+import { createHealth, type Health } from "../http/health.ts";
+import { type QueueKind, queueSettings } from "../outbox/queue.ts";
+import { readDepth } from "../outbox/store.ts";
+
+export interface AppHealthDeps {
+  readonly config: Pick<Config, "outbox">;
+  readonly db: Db;
+  readonly isDraining: () => boolean;
+  readonly policyLoaded: () => boolean;
+  /** Queues some worker has a handler for; the others wait on purpose. */
+  readonly served: readonly QueueKind[];
+}
+
+const workerSilenceSecs = 60;
+const oldUsageDeadSecs = 3_600;
+const oldPendingSecs = 300;
+
+/** Readiness and the degradations of ops.md §4. */
+export const createAppHealth = (deps: AppHealthDeps): Health => {
+  const { config, db, isDraining, policyLoaded } = deps;
+  const health = createHealth();
+  const ping = async (): Promise<null> => {
+    await db.query("select 1");
+    return null;
+  };
+  health.registerReadiness("database", ping, { failures: 2 });
+  // The start ended at this program's schema version or not at all.
+  health.registerReadiness("migrations", () => null);
+  health.registerReadiness("draining", () => (isDraining() ? "draining" : null));
+  health.registerReadiness("policy", () => (policyLoaded() ? null : "not loaded yet"), {
+    informational: true,
+  });
+  const queues = queueSettings(config.outbox);
+  const depths = () =>
+    readDepth(
+      db,
+      deps.served.map((kind) => queues[kind].name),
+    );
+  const usageDead = async () => (await depths()).find((depth) => depth.queue === queues.usage.name);
+  health.registerDegradation("usage_dead_letters", async () =>
+    Number((await usageDead())?.dead ?? 0) > 0 ? "usage outbox has pending dead letters" : null,
+  );
+  health.registerDegradation("usage_dead_letter_age", async () => {
+    const age = Math.floor((await usageDead())?.deadOldestAgeSecs ?? 0);
+    return age > oldUsageDeadSecs ? `oldest usage dead letter is ${age} seconds old` : null;
+  });
+  health.registerDegradation("outbox_age", async () => {
+    const late = (await depths()).filter((depth) => Number(depth.oldestAgeSecs) > oldPendingSecs);
+    return late.length === 0 ? null : `events wait too long in ${late.map(({ queue }) => queue).join(", ")}`;
+  });
+  health.registerDegradation("workers", async () =>
+    (await countLiveWorkers(db, workerSilenceSecs)) === 0 ? "no live worker instance" : null,
+  );
+  return health;
+};

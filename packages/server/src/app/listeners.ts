@@ -1,0 +1,56 @@
+import { createAuthenticator } from "../auth/authenticate.ts";
+import type { LicenseGate } from "../auth/license.ts";
+import { isTransient } from "../db/tx.ts";
+import { AppError } from "../errors.ts";
+import { createOpsServer, type OpsServer } from "../http/ops-server.ts";
+import { createHttpServer, type HttpServer } from "../http/server.ts";
+import type { Handlers } from "../outbox/message.ts";
+import { queueKinds } from "../outbox/queue.ts";
+import { registerPolicyNotify } from "../policy/routes.ts";
+import type { Overrides } from "./given.ts";
+import { createAppHealth } from "./health.ts";
+import { registerOperations } from "./routes.ts";
+import type { Draining } from "./shutdown.ts";
+import { type Parts, turnDeps } from "./turn-deps.ts";
+
+/** The database is busy or away: the client may come again (ops.md §2.2). */
+const toRefusal = (error: unknown): AppError | undefined =>
+  isTransient(error)
+    ? new AppError("service_unavailable", {
+        detail: "The database is not available.",
+        headers: { "retry-after": "5" },
+        cause: error,
+      })
+    : undefined;
+
+/** Both listeners, not yet bound. */
+export const createListeners = (
+  parts: Parts,
+  bound: { readonly licenseGate: LicenseGate; readonly delivery: { readonly handlers: Handlers } },
+  overrides: Overrides,
+  draining: Draining,
+): { readonly api: HttpServer; readonly ops: OpsServer } => {
+  const { config, db, logger, metrics, policy } = parts;
+  const health = createAppHealth({
+    config,
+    db,
+    isDraining: () => draining.unready,
+    policyLoaded: () => policy.everLoaded,
+    served: queueKinds.filter((kind) => bound.delivery.handlers[kind] !== "keep_waiting"),
+  });
+  const turns = turnDeps(parts);
+  const common = { config, logger, metrics, health, translateError: toRefusal };
+  return {
+    ops: createOpsServer({
+      ...common,
+      register: (ops) => registerPolicyNotify(ops, { policy, token: config.internal.api_token }),
+    }),
+    api: createHttpServer({
+      ...common,
+      authenticator: createAuthenticator(config.auth, { ...overrides, logger }),
+      licenseGate: bound.licenseGate,
+      isDraining: () => draining.refusing,
+      register: (api) => registerOperations(api, parts, turns),
+    }),
+  };
+};

@@ -1,0 +1,34 @@
+import { markChatAttachmentsForCleanup } from "../attachments/store.ts";
+import { registerChatRoutes } from "../chats/routes.ts";
+import type { ApiServer } from "../http/server.ts";
+import { registerMessageRoutes } from "../messages/routes.ts";
+import { registerModelRoutes } from "../policy/routes.ts";
+import { registerQuotaRoutes } from "../quota/routes.ts";
+import { stopTurns } from "../turns/cancel.ts";
+import { registerTurnRoutes, type TurnRoutesDeps } from "../turns/routes.ts";
+import { requestCancel } from "../turns/store.ts";
+import type { Parts } from "./turn-deps.ts";
+
+/** Every operation of the public API, in the order the document lists them (api.md §2). */
+export const registerOperations = (api: ApiServer, parts: Parts, turns: TurnRoutesDeps): void => {
+  const { db, authorizer, policy, outbox, config } = parts;
+  registerChatRoutes(api, {
+    db,
+    authorizer,
+    policy,
+    outbox,
+    apiRoot: turns.apiRoot,
+    markAttachments: markChatAttachmentsForCleanup,
+    flagRunningTurns: (tx, tenantId, chatId) => requestCancel(tx, tenantId, chatId, null, "chat_deleted"),
+    stopTurns: (turnIds) => stopTurns(turns, turnIds, "chat_deleted"),
+  });
+  registerMessageRoutes(api, { db, authorizer });
+  registerTurnRoutes(api, turns);
+  registerModelRoutes(api, { authorizer, policy });
+  registerQuotaRoutes(api, {
+    db,
+    authorizer,
+    policy,
+    warningThresholdPct: config.quota.warning_threshold_pct,
+  });
+};

@@ -1,0 +1,97 @@
+import { findLiveAttachmentIds } from "../attachments/store.ts";
+import type { Authorizer } from "../auth/authorize.ts";
+import type { Config } from "../config/schema.ts";
+import { resolveGuards } from "../context/guards.ts";
+import type { DirectConnection } from "../db/direct.ts";
+import type { Db } from "../db/pool.ts";
+import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
+import type { PolicyService } from "../policy/service.ts";
+import type { ProviderRegistry } from "../providers/contract.ts";
+import { readQuotaWarnings } from "../quota/status.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { RunningTurns } from "../turns/cancellation.ts";
+import type { TurnRoutesDeps } from "../turns/routes.ts";
+
+export interface Parts {
+  readonly config: Config;
+  readonly db: Db;
+  readonly direct: Pick<DirectConnection, "notify">;
+  readonly instanceId: string;
+  readonly authorizer: Authorizer;
+  readonly policy: PolicyService;
+  readonly registry: ProviderRegistry;
+  readonly outbox: OutboxEnqueuer;
+  readonly running: RunningTurns;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+/** `quota.overshoot_tolerance_factor` in basis points (quota.md §7.4). */
+export const overshootToleranceBp = (config: Config): bigint =>
+  BigInt(Math.round(config.quota.overshoot_tolerance_factor * 10_000));
+
+/** What running a turn needs, from the configuration and the parts of the process. */
+export const turnDeps = (parts: Parts): TurnRoutesDeps => {
+  const { config, db, registry, outbox } = parts;
+  const { streaming, quota, context } = config;
+  const quotaStatus = { db, policy: parts.policy, warningThresholdPct: quota.warning_threshold_pct };
+  return {
+    ...settingsOf(config),
+    db,
+    outbox,
+    authorizer: parts.authorizer,
+    policy: parts.policy,
+    running: parts.running,
+    instanceId: parts.instanceId,
+    metrics: parts.metrics,
+    logger: parts.logger,
+    guards: resolveGuards({
+      webSearch: context.web_search_guard,
+      fileSearch: context.file_search_guard,
+      untrustedContent: context.untrusted_content_guard,
+    }),
+    resolveTarget: (providerId, tenantId) => registry.resolve(providerId, tenantId),
+    adapterOf: (target) => registry.adapter(target),
+    readQuotaWarnings: (actor) => readQuotaWarnings(quotaStatus, actor),
+    notify: (channel, payload) => parts.direct.notify(channel, payload),
+    liveAttachments: (tenantId, chatId, ids) => findLiveAttachmentIds(db, tenantId, chatId, ids),
+    channelCapacity: streaming.sse_channel_capacity,
+    silenceMs: streaming.sse_ping_interval_seconds * 1_000,
+    stalledMs: streaming.slow_client_timeout_secs * 1_000,
+    maxActiveStreams: streaming.max_active_streams,
+    maxDurationMs: streaming.turn_max_duration_secs * 1_000,
+    detachedMaxMs: config.resume.detached_max_secs * 1_000,
+  };
+};
+
+const settingsOf = (config: Config) => {
+  const { streaming, quota, estimation_budgets: budgets } = config;
+  return {
+    apiRoot: `${config.url_prefix}/v1`,
+    maxImagesPerMessage: config.rag.max_images_per_message,
+    recentMessagesLimit: config.context.recent_messages_limit,
+    maxOutputTokens: streaming.max_output_tokens,
+    overshootToleranceBp: overshootToleranceBp(config),
+    auditContent: config.audit.include_content,
+    estimationBudgets: {
+      bytesPerTokenConservative: budgets.bytes_per_token_conservative,
+      fixedOverheadTokens: budgets.fixed_overhead_tokens,
+      safetyMarginPct: budgets.safety_margin_pct,
+      imageTokenBudget: budgets.image_token_budget,
+      toolSurchargeTokens: budgets.tool_surcharge_tokens,
+      webSearchSurchargeTokens: budgets.web_search_surcharge_tokens,
+      codeInterpreterSurchargeTokens: budgets.code_interpreter_surcharge_tokens,
+      minimalGenerationFloor: budgets.minimal_generation_floor,
+    },
+    dailyQuotas: {
+      webSearch: quota.web_search_daily_quota,
+      codeInterpreter: quota.code_interpreter_daily_quota,
+      imageInputs: quota.image_inputs_daily_quota,
+    },
+    toolLimits: {
+      webSearch: quota.web_search_max_calls_per_message,
+      codeInterpreter: quota.code_interpreter_max_calls_per_message,
+    },
+  };
+};

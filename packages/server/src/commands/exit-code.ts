@@ -1,0 +1,18 @@
+import { UnknownPluginError } from "../app/sinks.ts";
+import { ConfigError } from "../config/schema.ts";
+import { EmbeddedError } from "../db/embedded-account.ts";
+import { MigrationError } from "../db/migration.ts";
+import { isConnectionLost, sqlState } from "../db/pool.ts";
+import { OutboxError } from "../outbox/enqueuer.ts";
+
+/** Exit codes of ops.md §1: 1 runtime failure, 2 configuration, 3 database or migration. */
+export const exitCodeOf = (error: unknown): 1 | 2 | 3 => {
+  if (error instanceof ConfigError || error instanceof UnknownPluginError) return 2;
+  const ofDatabase =
+    error instanceof MigrationError ||
+    error instanceof EmbeddedError ||
+    error instanceof OutboxError ||
+    isConnectionLost(error) ||
+    sqlState(error) !== undefined;
+  return ofDatabase ? 3 : 1;
+};

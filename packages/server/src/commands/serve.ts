@@ -1,0 +1,83 @@
+import { randomUUID } from "node:crypto";
+import { startApp } from "../app.ts";
+import { needsSimulator } from "../config/defaults.ts";
+import { processEnv, secretSource } from "../config/env.ts";
+import { createLogger, type Logger } from "../telemetry/log.ts";
+import { version } from "../version.ts";
+import type { Arguments } from "./arguments.ts";
+import { configurationOf } from "./configuration.ts";
+
+interface BuiltInSimulator {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/** `mini-chat serve`: serves until a signal, then drains (ops.md §9). Resolves with the exit code. */
+export const serve = async (given: Arguments): Promise<number> => {
+  const simulator = await simulatorFor(given);
+  try {
+    const { config, warnings } = configurationOf(given, simulator?.port ?? null);
+    const instanceId = randomUUID();
+    const logger = createLogger(config.log, { version, instance_id: instanceId, role: config.role });
+    for (const { key, message } of warnings) logger.warn({ key }, message);
+    const stop = stopSignal(logger);
+    const env = processEnv();
+    const from = { secrets: secretSource(env), variable: (name: string) => env[name] };
+    const app = await startApp({ config, logger, instanceId, given: from });
+    announce(given, config.url_prefix, app.api?.port, simulator);
+    const code = await stop;
+    await app.stop();
+    logger.info({ exit_code: code }, "stopped");
+    return code;
+  } finally {
+    await simulator?.close();
+  }
+};
+
+/** Without a file and without a provider key, answers come from the simulator, which only then is loaded. */
+const simulatorFor = async (given: Arguments): Promise<BuiltInSimulator | null> => {
+  if (given.config !== undefined || !needsSimulator(processEnv())) return null;
+  const { startSimulator } = await import("@mini-chat/simulator");
+  return startSimulator();
+};
+
+/** For people, on standard error: the log goes to standard output. */
+const announce = (
+  given: Arguments,
+  prefix: string,
+  port: number | undefined,
+  simulator: BuiltInSimulator | null,
+): void => {
+  if (given.config !== undefined || port === undefined) return;
+  const base = `http://127.0.0.1:${port}${prefix}`;
+  const answers =
+    simulator === null
+      ? "Answers come from the configured provider."
+      : `No OPENAI_API_KEY: answers come from the built-in simulator (http://127.0.0.1:${simulator.port}).`;
+  console.error(
+    `mini-chat serves on ${base}/v1 with the token "dev-token"; docs at ${base}/docs\n${answers}`,
+  );
+};
+
+/**
+ * Resolves with 0 at the first SIGTERM or SIGINT, with 1 at an error nobody caught; a second signal ends
+ * the process at once.
+ */
+const stopSignal = (logger: Logger): Promise<number> =>
+  new Promise((resolve) => {
+    let signalled = false;
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      process.on(signal, () => {
+        if (signalled) process.exit(1);
+        signalled = true;
+        logger.info({ signal }, "stopping");
+        resolve(0);
+      });
+    }
+    const onBug = (error: unknown): void => {
+      logger.critical({ err: error }, "uncaught error");
+      resolve(1);
+    };
+    process.on("uncaughtException", onBug);
+    process.on("unhandledRejection", onBug);
+  });
