@@ -46,6 +46,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
   await outbox.register();
   const providerIds = new Set(Object.keys(config.providers));
   const plugin = choosePolicyPlugin(config, providerIds, given, logger);
+  opened.push({ name: "policy plugin", close: () => plugin.close?.() });
   const policy = createPolicyService({
     ...ground,
     ...overrides,
