@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { callers, eventually, startTestApp, type TestApp } from "../support/app.ts";
+import { eventually, startTestApp, type TestApp } from "../support/app.ts";
+import { callers } from "../support/config.ts";
 import { textOf } from "../support/stream.ts";
 
 let app: TestApp;

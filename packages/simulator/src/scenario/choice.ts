@@ -1,0 +1,41 @@
+import { builtinScenario, builtinScenarios, scenarioForText } from "./builtin.ts";
+import { InvalidInput } from "./checks.ts";
+import type { Scenario } from "./scenario.ts";
+
+/** What was programmed: the override queue and the answer to texts no row of the table knows. */
+export class Program {
+  readonly #queue: Scenario[] = [];
+  fallback: Scenario | null = null;
+
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
+  enqueue(scenarios: readonly Scenario[]): void {
+    this.#queue.push(...scenarios);
+  }
+
+  clear(): void {
+    this.#queue.length = 0;
+  }
+
+  /**
+   * The first two steps of providers.md §11.2, which need no request body: the head of the queue, consumed
+   * by this, then the header. Throws `InvalidInput` for a name nobody knows.
+   */
+  chooseBeforeBody(headerName: string | undefined): Scenario | null {
+    const head = this.#queue.shift();
+    if (head !== undefined) return head;
+    if (headerName === undefined) return null;
+    const named = builtinScenario(headerName);
+    if (named !== null) return named;
+    throw new InvalidInput(
+      `x-sim-scenario ${JSON.stringify(headerName)} is unknown; known are ${Object.keys(builtinScenarios).join(", ")}`,
+    );
+  }
+
+  /** The third step: by the text of the last user message. */
+  chooseByText(text: string): Scenario {
+    return scenarioForText(text) ?? this.fallback ?? builtinScenarios.default;
+  }
+}
