@@ -61,6 +61,8 @@ export class Db implements Queryable {
   readonly pool: pg.Pool;
   /** Round trips are counted where the tests and benchmarks ask for it. */
   onRoundTrip: (() => void) | undefined;
+  /** Told of every named statement that was answered, with its time in ms; in a pipeline that of its batch. */
+  onStatement: ((name: string, ms: number, error?: unknown) => void) | undefined;
 
   constructor(options: PoolOptions) {
     this.pool = new pg.Pool({
@@ -88,13 +90,31 @@ export class Db implements Queryable {
   ): Promise<Result<Row>> {
     const client = await this.connect();
     try {
-      const result = await runStatement<Row>(client, statement, values);
+      const result = await this.run<Row>(client, statement, values);
       client.release();
       return result;
     } catch (error) {
       client.release(isConnectionLost(error));
       throw error;
     }
+  }
+
+  /** Runs a statement on a connection of this pool, observed. */
+  run<Row>(
+    client: pg.ClientBase,
+    statement: Statement | string,
+    values: readonly unknown[],
+  ): Promise<Result<Row>> {
+    const running = runStatement<Row>(client, statement, values);
+    const { onStatement } = this;
+    if (onStatement === undefined || typeof statement === "string") return running;
+    const { name } = statement;
+    const sentAt = performance.now();
+    running.then(
+      () => onStatement(name, performance.now() - sentAt),
+      (error: unknown) => onStatement(name, performance.now() - sentAt, error),
+    );
+    return running;
   }
 
   /** A checked-out connection; the caller releases it. Pool exhaustion is 503 `service_unavailable`. */

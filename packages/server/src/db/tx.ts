@@ -2,15 +2,7 @@ import type pg from "pg";
 import { AppError } from "../errors.ts";
 import { InvariantError } from "../lib/assert.ts";
 import { sleep } from "../lib/sleep.ts";
-import {
-  type Db,
-  isConnectionLost,
-  type Queryable,
-  type Result,
-  runStatement,
-  type Statement,
-  sqlState,
-} from "./pool.ts";
+import { type Db, isConnectionLost, type Queryable, type Result, type Statement, sqlState } from "./pool.ts";
 
 declare const txBrand: unique symbol;
 
@@ -57,7 +49,7 @@ class OpenTx implements Tx {
   ): Promise<Result<Row>> {
     if (this.ended) return Promise.reject(new InvariantError("transaction used after its end"));
     this.begin();
-    return this.track(runStatement<Row>(this.client, statement, values));
+    return this.track(this.db.run<Row>(this.client, statement, values));
   }
 
   afterCommit(hook: () => void): void {
