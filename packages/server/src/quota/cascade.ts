@@ -90,7 +90,7 @@ const candidateOf = (input: CascadeInput, model: ModelEntry): Candidate => {
   };
 };
 
-const periods = ["daily", "monthly"] as const;
+export const periods = ["daily", "monthly"] as const satisfies readonly Period[];
 
 /** Whether a reserve fits every bucket and period of its tier; equality passes (quota.md §6.5). */
 export const tierAvailable = (tier: Tier, reserve: bigint, balances: Balances, limits: UserLimits): boolean =>

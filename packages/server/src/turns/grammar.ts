@@ -6,7 +6,7 @@ export interface CitationItem {
   readonly source: "file" | "web";
 }
 
-/** Where a bucket stands after the turn; only those worth telling (turns.md §5.2). */
+/** Where a bucket stands after the turn (turns.md §5.2). */
 export interface QuotaWarningItem {
   readonly tier: "premium" | "total";
   readonly period: "daily" | "monthly";
