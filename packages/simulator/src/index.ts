@@ -1,6 +1,17 @@
-export type { SimulatorState } from "./http/control.ts";
-export { type Simulator, startSimulator } from "./http/server.ts";
-export type { CapturedRequest, Closed } from "./play/capture.ts";
-export { credentialHash } from "./play/capture.ts";
-export { builtinScenarios } from "./scenario/builtin.ts";
-export type { Scenario, ScenarioEvent } from "./scenario/scenario.ts";
+export { type CapturedRequest, type Closed, credentialHash } from "./play/capture.ts";
+export { type BuiltinName, builtinScenarios } from "./scenario/builtin.ts";
+export { InvalidInput } from "./scenario/checks.ts";
+export type {
+  Malformation,
+  RawEvent,
+  Scenario,
+  ScenarioEvent,
+  ScenarioFailure,
+  Terminal,
+  ToolEvent,
+  ToolName,
+  Usage,
+} from "./scenario/scenario.ts";
+export { type Simulator, type SimulatorOptions, startSimulator } from "./simulator.ts";
+export type { Fault, Faults, Operation, SimulatorState, StateChange } from "./state.ts";
+export type { Indexing, IndexingStatus } from "./storage/vector-stores.ts";

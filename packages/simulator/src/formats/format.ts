@@ -1,59 +1,52 @@
-import type {
-  RawEvent,
-  ScenarioFailure,
-  Terminal,
-  ToolEvent,
-  ToolName,
-  Usage,
-} from "../scenario/scenario.ts";
+import type { RawEvent, Terminal, ToolEvent, Usage } from "../scenario/scenario.ts";
 
-/** One event as it goes out: without a name only data, as some APIs send. */
+/** One server-sent event; a name of "" sends none. */
 export interface WireEvent {
   readonly name: string;
-  /** JSON text, or whatever the scenario wants to be sent instead. */
   readonly data: string;
-  /** Text deltas in it: 1 or 0. */
+  /** How many deltas this is: 0 or 1. */
   readonly deltas: number;
 }
 
-/** How an answer ends, everything filled in. */
+/** What an answer is made of from the start. */
+export interface Answer {
+  /** `resp_mock_{n}` */
+  readonly id: string;
+  readonly model: string;
+  /** null: no usage is reported. */
+  readonly usage: Usage | null;
+  /** Whether the request asked for usage, where an API has to be asked. */
+  readonly usageWanted: boolean;
+}
+
 export interface Ending {
   readonly terminal: Terminal;
-  /** Null: no usage is reported. */
-  readonly usage: Usage | null;
   readonly citations: readonly Readonly<Record<string, unknown>>[];
-  readonly error: Required<ScenarioFailure>;
+  readonly error: { readonly code: string; readonly message: string };
   readonly incompleteReason: string;
 }
 
-/** One answer in the form of one API; keeps what its later events need of the earlier ones. */
+/** Writes one answer in the form of one API. It remembers the answer, so each is for one use, in order. */
 export interface Format {
-  /** Before the first event. */
-  open(): WireEvent[];
-  text(text: string): WireEvent[];
-  reasoning(text: string): WireEvent[];
-  tool(event: ToolEvent): WireEvent[];
+  /** What comes before everything. */
+  open(): readonly WireEvent[];
+  text(content: string): readonly WireEvent[];
+  reasoning(content: string): readonly WireEvent[];
+  tool(event: ToolEvent): readonly WireEvent[];
   custom(event: RawEvent): WireEvent;
-  end(ending: Ending): WireEvent[];
-  /** The answer of a call that does not stream, made after all events were played into it. */
-  whole(ending: Ending): { readonly status: number; readonly body: unknown };
+  /** From the last event to the terminal one, which is the last of the list; not called for `none`. */
+  end(ending: Ending): readonly WireEvent[];
+  /** The whole answer for a request that does not stream. */
+  whole(ending: Ending): unknown;
 }
 
-/** What a format reads out of a request. */
-export interface ReadRequest {
-  readonly streams: boolean;
-  readonly model: string;
-  /** Of the last user message; "" when there is none. */
-  readonly lastUserText: string;
-  readonly messages: number;
-  readonly offered: ReadonlySet<ToolName>;
-}
+/** A raw event with its `type` filled in. */
+export const customEvent = (event: RawEvent): WireEvent => {
+  const { event: name, data } = event;
+  if (typeof data === "string") return { name, data, deltas: 0 };
+  const typed = name === "" ? data : { type: name, ...data };
+  return { name, data: JSON.stringify(typed ?? {}), deltas: 0 };
+};
 
-/** An API the simulator plays. */
-export interface Api {
-  read(body: unknown): ReadRequest;
-  /** `at` counts answers, for ids that are the same in every run. */
-  format(request: ReadRequest, at: number): Format;
-  /** The body of a plain error of this API. */
-  failure(status: number, message: string): unknown;
-}
+/** Answers are the same at every run, so all were created at one time. */
+export const CREATED_AT = 1_760_000_000;

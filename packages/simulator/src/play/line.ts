@@ -98,7 +98,9 @@ export class Line {
 
   /** Sends the headers if nothing took them along. */
   flush(): void {
-    if (!this.#written && this.#response.headersSent && !this.isGone) this.#response.flushHeaders();
+    if (this.#written || !this.#response.headersSent || this.isGone) return;
+    this.#written = true;
+    this.#response.flushHeaders();
   }
 
   /** Completes the answer. */

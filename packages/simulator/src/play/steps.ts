@@ -59,18 +59,47 @@ function* playEvents(playing: Playing, send: Send): Generator<Step, boolean> {
     played += 1;
     broken = breakAfter(scenario, played);
   }
-  const { count = 0, bytes = 1, interval_ms = 0 } = scenario.repeat ?? {};
-  const filler = "lorem ".repeat(Math.ceil(bytes / 6)).slice(0, bytes);
-  for (let at = 0; at < count && broken === null; at += 1) {
-    if (interval_ms > 0 && played > 0) yield { kind: "pace", ms: interval_ms };
-    texts += 1;
-    yield* send(format.text(filler), texts === spoiltText);
-    played += 1;
-    broken = breakAfter(scenario, played);
-  }
+  if (broken === null) broken = yield* playRepeat(playing, send, played);
   if (broken !== null) yield broken;
   return broken !== null;
 }
+
+/** So many deltas at most are made before the first of them is written. */
+const BURST = 5_000;
+
+/** Plays `repeat` after so many events; what it breaks off with, if it does. */
+function* playRepeat(playing: Playing, send: Send, before: number): Generator<Step, Step | null> {
+  const { scenario, format } = playing;
+  const { count = 0, bytes = 1, interval_ms = 0 } = scenario.repeat ?? {};
+  const filler = "lorem ".repeat(Math.ceil(bytes / 6)).slice(0, bytes);
+  let done = 0;
+  if (isBurst(scenario)) {
+    // A step for each delta would cost more than the delta itself.
+    const encode = encoderOf(scenario);
+    while (done < count) {
+      const deltas = Math.min(BURST, count - done);
+      let text = "";
+      for (let at = 0; at < deltas; at += 1) {
+        for (const event of format.text(filler)) text += encode(event, false);
+      }
+      yield { kind: "send", bytes: text, deltas };
+      done += deltas;
+    }
+    return null;
+  }
+  for (; done < count; done += 1) {
+    if (interval_ms > 0 && before + done > 0) yield { kind: "pace", ms: interval_ms };
+    yield* send(format.text(filler), done === count - 1);
+    const broken = breakAfter(scenario, before + done + 1);
+    if (broken !== null) return broken;
+  }
+  return null;
+}
+
+/** Whether nothing can happen between two deltas of `repeat`. */
+const isBurst = ({ repeat, chunking, slow_loris, malformed, hang_after, drop_after }: Scenario): boolean =>
+  (repeat?.interval_ms ?? 0) === 0 &&
+  [chunking, slow_loris, malformed, hang_after, drop_after].every((field) => field === undefined);
 
 function* entrySteps(
   event: ScenarioEvent,

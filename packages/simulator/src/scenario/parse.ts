@@ -105,7 +105,7 @@ const scenario = object<Scenario>({
   ),
   trailing_events: list(event),
   repeat: object<NonNullable<Scenario["repeat"]>>(
-    { count, bytes: integer(1, 1_000_000), interval_ms: milliseconds },
+    { count: integer(0, 10_000_000), bytes: integer(1, 1_000_000), interval_ms: milliseconds },
     "count",
     "bytes",
   ),

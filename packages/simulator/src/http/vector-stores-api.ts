@@ -1,0 +1,111 @@
+import { isRecord } from "../scenario/checks.ts";
+import { search } from "../storage/search.ts";
+import { addToStore, type IndexedFile, poll, type VectorStore } from "../storage/vector-stores.ts";
+import type { World } from "../world.ts";
+import { ApiError, type Exchange, parseJson, sendJson } from "./exchange.ts";
+import { meetFault } from "./fault.ts";
+import { notFound, sendDeleted } from "./files-api.ts";
+import { page } from "./paging.ts";
+import { searchPage, storeFileView, storeView } from "./vector-store-views.ts";
+
+const LIST_LIMIT = 20;
+const SEARCH_LIMIT = 10;
+
+/** The Vector Stores API (providers.md §9), in memory. */
+export const vectorStoresApi = (world: World) => ({
+  create: async (exchange: Exchange): Promise<void> => {
+    if (await meetFault(world, "store_creation", exchange)) return;
+    const { name, metadata, file_ids: fileIds } = bodyOf(exchange);
+    const ids = Array.isArray(fileIds) ? fileIds.map((id) => knownFileId(world, id)) : [];
+    const store = world.stores.create(
+      typeof name === "string" ? name : null,
+      isRecord(metadata) ? metadata : {},
+    );
+    for (const id of ids) addToStore(store, id, {}, world.behaviour.indexing);
+    sendJson(exchange.response, 200, storeView(world, store));
+  },
+
+  list: async ({ response, query }: Exchange): Promise<void> => {
+    const view = (store: VectorStore): object => storeView(world, store);
+    sendJson(response, 200, page(world.stores.all, query, LIST_LIMIT, view));
+  },
+
+  get: async (exchange: Exchange): Promise<void> => {
+    sendJson(exchange.response, 200, storeView(world, storeOf(world, exchange)));
+  },
+
+  remove: async (exchange: Exchange): Promise<void> => {
+    if (await meetFault(world, "deletion", exchange)) return;
+    const [id = ""] = exchange.params;
+    sendDeleted(world, exchange, "vector_store.deleted", id, world.stores.delete(id));
+  },
+
+  addFile: async (exchange: Exchange): Promise<void> => {
+    if (await meetFault(world, "indexing", exchange)) return;
+    const store = storeOf(world, exchange);
+    const { file_id: fileId, attributes } = bodyOf(exchange);
+    const id = knownFileId(world, fileId);
+    const added = addToStore(store, id, isRecord(attributes) ? attributes : {}, world.behaviour.indexing);
+    sendJson(exchange.response, 200, storeFileView(world, added));
+  },
+
+  listFiles: async (exchange: Exchange): Promise<void> => {
+    const files = [...storeOf(world, exchange).files.values()];
+    const view = (file: IndexedFile): object => storeFileView(world, file);
+    sendJson(exchange.response, 200, page(files, exchange.query, LIST_LIMIT, view));
+  },
+
+  getFile: async (exchange: Exchange): Promise<void> => {
+    const [, id = ""] = exchange.params;
+    const file = storeOf(world, exchange).files.get(id);
+    if (file === undefined) throw notFound("vector_store.file", id);
+    sendJson(exchange.response, 200, storeFileView(world, poll(file)));
+  },
+
+  removeFile: async (exchange: Exchange): Promise<void> => {
+    if (await meetFault(world, "deletion", exchange)) return;
+    const [storeId = "", id = ""] = exchange.params;
+    const deleted = world.stores.get(storeId)?.files.delete(id) ?? false;
+    sendDeleted(world, exchange, "vector_store.file.deleted", id, deleted);
+  },
+
+  search: async (exchange: Exchange): Promise<void> => {
+    const store = storeOf(world, exchange);
+    const body = bodyOf(exchange);
+    const queries = (Array.isArray(body["query"]) ? body["query"] : [body["query"]]).filter(
+      (query: unknown) => typeof query === "string",
+    );
+    if (queries.length === 0) throw new ApiError(400, "missing_required_parameter", "query is missing");
+    const ranking = isRecord(body["ranking_options"]) ? body["ranking_options"] : {};
+    const hits = search(store, world.files, {
+      query: queries.join(" "),
+      filter: body["filters"],
+      maxResults: numberOr(body["max_num_results"], SEARCH_LIMIT),
+      minScore: numberOr(ranking["score_threshold"] ?? body["score_threshold"], 0),
+    });
+    sendJson(exchange.response, 200, searchPage(queries, hits));
+  },
+});
+
+const bodyOf = ({ body }: Exchange): Record<string, unknown> => {
+  if (body.length === 0) return {};
+  const value = parseJson(body);
+  if (!isRecord(value)) throw new ApiError(400, "invalid_json", "The request body must be an object.");
+  return value;
+};
+
+const storeOf = (world: World, { params }: Exchange): VectorStore => {
+  const [id = ""] = params;
+  const store = world.stores.get(id);
+  if (store === null) throw notFound("vector_store", id);
+  return store;
+};
+
+const knownFileId = (world: World, id: unknown): string => {
+  if (typeof id !== "string") throw new ApiError(400, "missing_required_parameter", "file_id is missing");
+  if (world.files.get(id) === null) throw notFound("file", id);
+  return id;
+};
+
+const numberOr = (value: unknown, otherwise: number): number =>
+  typeof value === "number" ? value : otherwise;
