@@ -22,7 +22,7 @@ const algorithms = [
   ...["ES256", "ES384", "ES512", "EdDSA", "Ed25519"],
 ];
 
-/** How far clocks of issuer and server may differ. */
+/** How far the issuer's clock may be ahead, for tokens not valid yet. Expiry is exact (api.md §1.2). */
 const CLOCK_TOLERANCE_SECS = 30;
 /** An unknown key id loads the key set again, but not more often than this. */
 const COOLDOWN_MS = 10_000;
@@ -70,11 +70,10 @@ export const createJwtVerifier = (
       requiredClaims: ["exp"],
       currentDate: new Date(now),
     });
-    const actor = payload === null ? null : actorOf(payload, config);
-    if (payload?.exp !== undefined && actor !== null) {
-      const expiresMs = (payload.exp + CLOCK_TOLERANCE_SECS) * 1_000;
-      verified.set(key, actor, Math.min(now + VERIFIED_MS, expiresMs));
-    }
+    const expiresMs = (payload?.exp ?? 0) * 1_000;
+    if (payload === null || now >= expiresMs) return null;
+    const actor = actorOf(payload, config);
+    if (actor !== null) verified.set(key, actor, Math.min(now + VERIFIED_MS, expiresMs));
     return actor;
   };
 };

@@ -16,6 +16,9 @@ export interface Findings {
 /** How a message about a reference to an unconfigured provider begins. */
 export const UNKNOWN_PROVIDER = "names no configured provider";
 
+/** The bearer token `npm start` accepts. */
+export const DEVELOPMENT_TOKEN = "dev-token";
+
 type Rule = (config: Config) => Problem[];
 
 const unless = (holds: boolean, key: string, message: string): Problem[] => (holds ? [] : [{ key, message }]);
@@ -233,6 +236,12 @@ const warn: Rule = (config) => [
     config.auth.disabled || config.auth.mode !== "static" || config.auth.tokens.length > 0,
     "auth.tokens",
     "is empty: every request will be refused",
+  ),
+  ...unless(
+    isLoopback(parseHostPort(config.server.bind_address)?.host ?? "") ||
+      !config.auth.tokens.some(({ token }) => token.reveal() === DEVELOPMENT_TOKEN),
+    "auth.tokens",
+    "has the development token, which everybody knows, on a public server.bind_address",
   ),
 ];
 

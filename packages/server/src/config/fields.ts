@@ -18,11 +18,15 @@ export const millis = (fallback: number, min: number, max: number = MAX_TIMER_MS
 /** A yes/no key. */
 export const flag = (fallback: boolean) => z.boolean().default(fallback);
 
+// JSON Schema's word for what is never shown again; the key reference marks secrets by it.
+const SECRET = { writeOnly: true };
+
 /** A secret text of at least `minLength` characters, wrapped as soon as it is read. */
 export const secret = (minLength = 1) =>
   z
     .string()
     .min(minLength)
+    .meta(SECRET)
     .transform((text) => new Secret(text));
 
 /** A connection URL of PostgreSQL; a secret because it may hold the password. */
@@ -30,6 +34,7 @@ export const databaseUrl = () =>
   z
     .string()
     .regex(/^postgres(ql)?:\/\/./, "must start with postgres:// or postgresql://")
+    .meta(SECRET)
     .transform((text) => new Secret(text));
 
 /** A UUID of any version, lower-cased. */
