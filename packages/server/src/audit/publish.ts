@@ -1,6 +1,7 @@
-import type { Message, QueueHandler, Verdict } from "../outbox/message.ts";
+import { done, type Message, type QueueHandler, type Verdict } from "../outbox/message.ts";
 import { perMessage } from "../outbox/run.ts";
 import { failureVerdict, type Sink, sinkHandler } from "../outbox/sink.ts";
+import { unreadableVerdict } from "../outbox/unreadable.ts";
 import { type Metrics, noMetrics } from "../telemetry/metrics.ts";
 import type { AuditEnvelope } from "./event.ts";
 import { readAuditEvent } from "./read.ts";
@@ -15,9 +16,6 @@ export interface AuditPlugin {
 
 // policy.md §13: 30 s each, then it counts as transient.
 const limits = { concurrency: 8, maxMs: 30_000, reserveMs: 500 } as const;
-
-/** Time in which a rolling upgrade is over: until then an unknown type is somebody else's (outbox.md §13). */
-const unknownGraceMs = 600_000;
 
 /**
  * The handler of the audit queue that dispatches to a plugin (outbox.md §10). `plugin()` returns null
@@ -36,7 +34,7 @@ export const auditPluginHandler = (
       if (target === null) return { kind: "retry", error: "no audit plugin is registered" };
       try {
         await emit(target, event, signal);
-        return { kind: "done" };
+        return done;
       } catch (error) {
         if (signal.aborted) throw error;
         return failureVerdict(error);
@@ -84,16 +82,15 @@ export const auditDisabledHandler =
   (metrics: Metrics = noMetrics): QueueHandler =>
   async (messages) => {
     metrics.count("audit_emit", { result: "skipped" }, messages.length);
-    return messages.map(() => ({ kind: "done" }));
+    return messages.map(() => done);
   };
 
 const read = (message: Message): AuditEnvelope | Verdict => {
-  const reading = readAuditEvent(message.payload);
-  if (reading.kind === "event") return reading.event;
-  if (reading.kind === "unreadable")
-    return { kind: "reject", reason: `deserialization failed: ${reading.error}` };
-  const reason = `unknown audit event ${reading.type.slice(0, 100)}`;
-  return message.ageMs < unknownGraceMs ? { kind: "retry", error: reason } : { kind: "reject", reason };
+  try {
+    return readAuditEvent(message.payload);
+  } catch (error) {
+    return unreadableVerdict(error, message);
+  }
 };
 
 const results = { done: "ok", already_terminal: "ok", retry: "retry", reject: "reject" } as const;

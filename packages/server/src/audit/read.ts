@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { AuditEnvelope } from "../outbox/events.ts";
-import { orAbsent, wireTimestamp, wireUint, wireUuid } from "../outbox/wire.ts";
+import { orAbsent, readPayload, wireTimestamp, wireUint, wireUuid } from "../outbox/wire.ts";
 
 const common = {
   timestamp: wireTimestamp,
@@ -80,35 +80,5 @@ const deletion = z.object({
 
 const envelope = z.discriminatedUnion("type", [turn, mutation, deletion]);
 
-const eventTypes: Readonly<Record<string, readonly string[]>> = {
-  turn: turn.shape.event_type.options,
-  mutation: mutation.shape.event_type.options,
-  delete: ["turn_delete"],
-};
-
-export type AuditReading =
-  | { readonly kind: "event"; readonly event: AuditEnvelope }
-  /** A type this program does not know: a newer one may have written it (outbox.md §13). */
-  | { readonly kind: "unknown"; readonly type: string }
-  | { readonly kind: "unreadable"; readonly error: string };
-
-/** Reads an audit payload; unknown keys are ignored, an absent key passes for null. Never throws. */
-export const readAuditEvent = (payload: string): AuditReading => {
-  let json: unknown;
-  try {
-    json = JSON.parse(payload);
-  } catch {
-    return { kind: "unreadable", error: "not JSON" };
-  }
-  const parsed = envelope.safeParse(json);
-  if (parsed.success) return { kind: "event", event: parsed.data };
-  const head = z.object({ type: z.string(), event_type: z.string() }).safeParse(json);
-  if (head.success) {
-    const { type, event_type: eventType } = head.data;
-    const known = Object.hasOwn(eventTypes, type) ? eventTypes[type] : undefined;
-    if (known === undefined || !known.includes(eventType))
-      return { kind: "unknown", type: `${type}/${eventType}` };
-  }
-  const issue = parsed.error.issues[0];
-  return { kind: "unreadable", error: `${issue?.path.join(".") ?? ""}: ${issue?.message ?? "invalid"}` };
-};
+/** Reads an audit payload; unknown keys are ignored, an absent key passes for null. Throws as `readPayload`. */
+export const readAuditEvent = (payload: string): AuditEnvelope => readPayload(envelope, payload);

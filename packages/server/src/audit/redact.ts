@@ -24,20 +24,25 @@ const value = String.raw`(?!\[REDACTED[A-Z_]*\](?:[\s"'\`,&;]|$))[^\s"'\`,&;]+`;
 const field = (names: string): RegExp =>
   new RegExp(String.raw`(${names})(["']?\s*[=:]\s*["']?)${value}`, "gi");
 
-const patterns: readonly (readonly [RedactionPattern, RegExp, string])[] = [
-  ["bearer_token", /\bBearer +[A-Za-z0-9._~+/-]+=*/gi, "Bearer [REDACTED]"],
+const keepName = (name: string, separator: string): string => `${name}${separator}[REDACTED]`;
+
+/** A pattern and what replaces its groups; a function per match is what keeps hostile text cheap. */
+type Rule = readonly [RedactionPattern, RegExp, (name: string, separator: string) => string];
+
+const patterns: readonly Rule[] = [
+  ["bearer_token", /\bBearer +[A-Za-z0-9._~+/-]+=*/gi, () => "Bearer [REDACTED]"],
   // The look-behind keeps the scan linear: a run is tried once, at its start.
-  ["jwt", /(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+/g, "[REDACTED_JWT]"],
-  ["openai_api_key", /sk-[A-Za-z0-9_-]{10,}/g, "[REDACTED_OPENAI_KEY]"],
-  ["aws_access_key_id", /\bAKIA[0-9A-Z]{16}\b/g, "[REDACTED_AWS_ACCESS_KEY_ID]"],
+  ["jwt", /(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+/g, () => "[REDACTED_JWT]"],
+  ["openai_api_key", /sk-[A-Za-z0-9_-]{10,}/g, () => "[REDACTED_OPENAI_KEY]"],
+  ["aws_access_key_id", /\bAKIA[0-9A-Z]{16}\b/g, () => "[REDACTED_AWS_ACCESS_KEY_ID]"],
   [
     "azure_api_key",
     new RegExp(String.raw`(?<![A-Za-z0-9-])(api-key|Ocp-Apim-Subscription-Key):\s*${value}`, "gi"),
-    "$1: [REDACTED_AZURE_KEY]",
+    (name) => `${name}: [REDACTED_AZURE_KEY]`,
   ],
-  ["api_key_fields", field("x-api-key|api_key|client_secret"), "$1$2[REDACTED]"],
-  ["password_fields", field("password"), "$1$2[REDACTED]"],
-  ["long_base64_like", /[A-Za-z0-9+/_=-]{201,}/g, "…[TRUNCATED_LONG_TOKEN]"],
+  ["api_key_fields", field("x-api-key|api_key|client_secret"), keepName],
+  ["password_fields", field("password"), keepName],
+  ["long_base64_like", /[A-Za-z0-9+/_=-]{201,}/g, () => "…[TRUNCATED_LONG_TOKEN]"],
 ];
 
 const pemBegin = /-----BEGIN [A-Z0-9 ]{0,64}PRIVATE KEY-----/g;
@@ -63,9 +68,9 @@ const redactKeys = (text: string, count: CountHit): string => {
 export const redact = (text: string, count: CountHit = () => {}): string =>
   patterns.reduce(
     (clean, [name, pattern, replacement]) =>
-      clean.replace(pattern, (...match: unknown[]) => {
+      clean.replace(pattern, (_, first: string, second: string) => {
         count(name);
-        return replacement.replace(/\$(\d)/g, (_, group: string) => String(match[Number(group)] ?? ""));
+        return replacement(first, second);
       }),
     redactKeys(text, count),
   );

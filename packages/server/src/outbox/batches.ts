@@ -1,19 +1,13 @@
 import { backoffMs } from "../lib/backoff.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { Message, QueueHandler, Verdict } from "./message.ts";
-import type { QueueKind, QueueSettings } from "./queue.ts";
-import { reportBatch } from "./report.ts";
-import { handedOver, runHandler } from "./run.ts";
-import { finalVerdict, type Settlement, settlementOf } from "./settle.ts";
-
-/** A queue this process works on. */
-export interface Served {
-  readonly settings: QueueSettings;
-  readonly handler: QueueHandler;
-  /** `{instance_id}:{queue}:{6 random}`, new per start (outbox.md §13). */
-  readonly worker: string;
-}
+import { attempt } from "./attempt.ts";
+import type { Held, Served } from "./held.ts";
+import { createLimits } from "./limits.ts";
+import type { Message } from "./message.ts";
+import type { QueueKind } from "./queue.ts";
+import { reportBatch, reportLost } from "./report.ts";
+import { type Settlement, settlementOf } from "./settle.ts";
 
 export interface BatchOptions {
   readonly logger: Logger;
@@ -25,33 +19,20 @@ export interface BatchOptions {
   readonly retryMaxMs: number;
 }
 
-/** A leased partition: from the claim until its acknowledgement is answered. */
-export interface Held {
-  readonly partitionId: number;
-  readonly token: string;
-  readonly queue: Served;
-  /** What the handler gets, at most. */
-  readonly messages: readonly Message[];
-  /** `performance.now()` before the claim was sent. */
-  readonly claimedAt: number;
-  /** More was claimed than one batch holds: the partition has a backlog. */
-  readonly full: boolean;
-  verdicts: readonly (Verdict | undefined)[];
-}
-
 /** The leased partitions of this process and the handlers running on them. */
 export class Batches {
   readonly #options: BatchOptions;
   readonly #onFinished: (settlement: Settlement) => void;
   readonly #held = new Map<number, Held>();
   readonly #running = new Set<Promise<void>>();
-  readonly #stop = new AbortController();
-  /** Messages per batch after a failure: 1, then doubling; absent = no limit. */
-  readonly #limits = new Map<number, number>();
+  readonly #stopping = new AbortController();
+  readonly #cut = new AbortController();
+  readonly #limits: ReturnType<typeof createLimits>;
 
   constructor(options: BatchOptions, onFinished: (settlement: Settlement) => void) {
     this.#options = options;
     this.#onFinished = onFinished;
+    this.#limits = createLimits(options.batchSize);
   }
 
   get size(): number {
@@ -94,95 +75,109 @@ export class Batches {
     const queue = this.#options.served.find(({ settings }) => settings.kind === kind);
     if (first === undefined || queue === undefined) return null;
     const { partitionId } = first;
-    // More than one attempt without a stored failure: whoever ran this head before died of something.
-    const crashed = first.attempts > 1 && !first.parked;
-    const limit = crashed ? 1 : (this.#limits.get(partitionId) ?? claimed.length);
-    if (crashed) this.#limits.set(partitionId, 1);
+    const before = this.#held.get(partitionId);
+    // Its lease ran out here while its handler went on; what that answers no longer counts (O7).
+    if (before !== undefined) this.#lose(before);
     const held: Held = {
       partitionId,
       token,
       queue,
-      messages: handedOver(claimed, limit),
+      messages: claimed,
       claimedAt,
       full: claimed.length >= this.#options.batchSize,
       verdicts: [],
     };
     this.#held.set(partitionId, held);
-    this.#options.metrics.count("outbox_claimed", { kind: queue.settings.kind }, held.messages.length);
     return held;
   }
 
   async #run(held: Held): Promise<void> {
     const { settings } = held.queue;
-    const startedAt = performance.now();
-    held.verdicts = await this.#verdicts(held);
-    this.#options.metrics.observe(
-      "outbox_handler_duration_ms",
-      { kind: settings.kind },
-      performance.now() - startedAt,
-    );
-    const settlement = settlementOf(held, held.verdicts, {
+    const { metrics } = this.#options;
+    const stopping = this.#stopping.signal;
+    const { verdicts, failed } = await attempt(held, {
+      metrics,
+      limits: this.#limits,
+      stopping,
+      cut: this.#cut.signal,
+    });
+    if (this.#held.get(held.partitionId) !== held) return;
+    held.verdicts = verdicts;
+    const settlement = settlementOf(held, verdicts, {
       policy: settings.policy,
       maxAttempts: settings.maxAttempts,
-      backoff: (attempts) =>
-        backoffMs(attempts - 1, { baseMs: this.#options.retryBaseMs, maxMs: this.#options.retryMaxMs }),
+      backoff: (attempts) => this.#backoff(attempts),
     });
-    this.#adapt(held, settlement.delayMs !== null);
-    this.#onFinished(settlement);
+    this.#adapt(held, settlement, failed);
+    // A handler that does nothing with what it gets would be given it again at once, for ever.
+    const idle = !stopping.aborted && verdicts.every((verdict) => verdict === undefined);
+    this.#onFinished(idle ? { ...settlement, delayMs: this.#backoff(1) } : settlement);
   }
 
-  async #verdicts(held: Held): Promise<readonly (Verdict | undefined)[]> {
-    const { settings, handler } = held.queue;
-    const first = held.messages[0];
-    // Claimed more often than it may run: it takes the worker down with it each time.
-    if (first !== undefined && first.attempts > settings.maxAttempts) {
-      const lost: Verdict = { kind: "retry", error: "the worker died while handling it" };
-      return [finalVerdict(lost, first.attempts, settings.maxAttempts)];
-    }
-    const deadline = held.claimedAt + settings.leaseMs - settings.headroomMs;
-    const due = new AbortController();
-    const timer = setTimeout(() => due.abort(), Math.max(0, deadline - performance.now()));
-    const signal = AbortSignal.any([due.signal, this.#stop.signal]);
-    const verdicts = await runHandler(handler, held.messages, { signal, deadline });
-    clearTimeout(timer);
-    if (verdicts !== "overdue") return verdicts;
-    if (this.#stop.signal.aborted) return [];
-    return [{ kind: "retry", error: "the handler did not finish within its lease" }];
+  #backoff(attempts: number): number {
+    return backoffMs(attempts - 1, { baseMs: this.#options.retryBaseMs, maxMs: this.#options.retryMaxMs });
   }
 
   /** After a failure one message at a time, after each success twice as many (outbox-engine.md). */
-  #adapt(held: Held, failed: boolean): void {
-    const limit = failed ? 1 : (this.#limits.get(held.partitionId) ?? Number.POSITIVE_INFINITY) * 2;
-    if (limit >= this.#options.batchSize) this.#limits.delete(held.partitionId);
-    else this.#limits.set(held.partitionId, limit);
+  #adapt({ partitionId, messages }: Held, settlement: Settlement, failed: boolean): void {
+    const partition = `${partitionId}`;
+    if (failed || settlement.delayMs !== null) this.#limits.failed(partition);
+    else this.#limits.succeeded(partition);
+    const finished = new Set(settlement.done);
+    const keys = new Set(messages.flatMap(({ id, orderKey }) => (finished.has(id) ? orderKey : [])));
+    for (const key of settlement.resumed) this.#limits.failed(`${partition}/${key}`);
+    for (const { orderKey } of settlement.parked) keys.delete(orderKey);
+    for (const key of keys) this.#limits.succeeded(`${partition}/${key}`);
   }
 
   /** The acknowledgement was answered: partitions outside `stood` had lost their lease. */
   settled(settlements: readonly Settlement[], stood: ReadonlySet<number>): void {
-    for (const settlement of settlements) this.#drop(settlement, stood.has(settlement.partitionId));
+    for (const settlement of settlements) {
+      const held = this.#heldOf(settlement);
+      if (held === undefined) continue;
+      if (!stood.has(settlement.partitionId)) this.#lose(held);
+      else {
+        this.#held.delete(held.partitionId);
+        reportBatch(this.#options, held, settlement);
+      }
+    }
   }
 
   /** The acknowledgement failed: those worth another try, the rest has outlived its lease. */
   retriable(settlements: readonly Settlement[]): Settlement[] {
     const now = performance.now();
     return settlements.filter((settlement) => {
-      const held = this.#held.get(settlement.partitionId);
-      if (held !== undefined && now < held.claimedAt + held.queue.settings.leaseMs) return true;
-      this.#drop(settlement, false);
+      const held = this.#heldOf(settlement);
+      if (held === undefined) return false;
+      if (now < held.claimedAt + held.queue.settings.leaseMs) return true;
+      this.#lose(held);
       return false;
     });
   }
 
-  #drop(settlement: Settlement, stood: boolean): void {
-    const held = this.#held.get(settlement.partitionId);
-    if (held === undefined || held.token !== settlement.token) return;
-    this.#held.delete(settlement.partitionId);
-    reportBatch(this.#options, held, settlement, stood);
+  /** Settlements that still speak for their partition: at most one each, under the token it holds. */
+  current(settlements: readonly Settlement[]): Settlement[] {
+    return settlements.filter((settlement) => this.#heldOf(settlement) !== undefined);
   }
 
-  /** Waits for running handlers, at most `graceMs`, then fires their signals and waits for the rest. */
+  /** The batch a settlement is about, unless its lease was lost since. */
+  #heldOf(settlement: Settlement): Held | undefined {
+    const held = this.#held.get(settlement.partitionId);
+    return held?.token === settlement.token ? held : undefined;
+  }
+
+  #lose(held: Held): void {
+    this.#held.delete(held.partitionId);
+    reportLost(this.#options, held);
+  }
+
+  /**
+   * Starts no handler any more, waits for running ones, at most `graceMs`, then fires their signals and
+   * waits for the rest.
+   */
   async stop(graceMs: number): Promise<void> {
-    const timer = setTimeout(() => this.#stop.abort(), graceMs);
+    this.#stopping.abort();
+    const timer = setTimeout(() => this.#cut.abort(), graceMs);
     while (this.#running.size > 0) await Promise.all(this.#running);
     clearTimeout(timer);
   }

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { AttachmentCleanupEvent, ChatCleanupEvent } from "./events.ts";
-import { orNull, wireTimestamp, wireUuid } from "./wire.ts";
+import { orNull, readPayload, wireTimestamp, wireUuid } from "./wire.ts";
 
 const attachmentCleanup = z.object({
   event_type: z.literal("attachment_deleted"),
@@ -23,9 +23,9 @@ const chatCleanup = z.object({
   chat_deleted_at: wireTimestamp,
 });
 
-/** Reads an attachment-cleanup payload (outbox.md §4.2); throws on one that cannot be read. */
+/** Reads an attachment-cleanup payload (outbox.md §4.2); throws as `readPayload`. */
 export const readAttachmentCleanup = (payload: string): AttachmentCleanupEvent =>
-  attachmentCleanup.parse(JSON.parse(payload));
+  readPayload(attachmentCleanup, payload);
 
-/** Reads a chat-cleanup payload (outbox.md §4.3); throws on one that cannot be read. */
-export const readChatCleanup = (payload: string): ChatCleanupEvent => chatCleanup.parse(JSON.parse(payload));
+/** Reads a chat-cleanup payload (outbox.md §4.3); throws as `readPayload`. */
+export const readChatCleanup = (payload: string): ChatCleanupEvent => readPayload(chatCleanup, payload);

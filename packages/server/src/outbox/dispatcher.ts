@@ -24,6 +24,8 @@ const spacingMs = 5;
 // While any message was seen in the last minute the configured poll stands, then it adapts.
 const busyForMs = 60_000;
 const idlePollMs = 15_000;
+// The first one may meet a connection that died while nobody looked.
+const lastExchanges = 2;
 
 /**
  * The one loop of a process that talks to the outbox tables. A pass acknowledges everything that has
@@ -37,6 +39,7 @@ export class Dispatcher {
   readonly #batches: Batches;
   #settlements: Settlement[] = [];
   #loop: Promise<void> | null = null;
+  #halted = false;
   #stopping = false;
   #failures = 0;
   #lastSeen = performance.now();
@@ -62,24 +65,25 @@ export class Dispatcher {
     this.#gate.raise();
   }
 
-  /** No room for another partition: other processes had better hear of new work. */
-  get saturated(): boolean {
-    return this.#batches.size >= this.#options.maxHeld;
-  }
-
   /**
-   * Claims nothing more, gives running handlers `graceMs`, then fires their signals, acknowledges what
-   * was finished and frees all leases. When it resolves, no handler runs (outbox.md §14).
+   * Claims nothing more, starts no message, gives running handlers `graceMs`, then fires their signals,
+   * acknowledges what was finished and frees all leases. When it resolves, no handler runs (outbox.md
+   * §14).
    */
   async stop(graceMs: number): Promise<void> {
+    this.#halted = true;
+    // The loop goes on acknowledging what finishes meanwhile.
+    await this.#batches.stop(graceMs);
     this.#stopping = true;
     this.#gate.raise();
     await this.#loop;
-    await this.#batches.stop(graceMs);
-    if (this.#settlements.length === 0) return;
-    await this.#exchange([]).catch((error: unknown) => {
-      this.#options.logger.warn({ err: error }, "outbox leases could not be freed, they will expire");
-    });
+    // A claim that was under way may have brought more; it is given back unstarted.
+    await this.#batches.stop(0);
+    for (let attempt = 0; this.#settlements.length > 0 && attempt < lastExchanges; attempt += 1) {
+      await this.#exchange([]).catch((error: unknown) => {
+        this.#options.logger.warn({ err: error }, "outbox leases could not be freed, they will expire");
+      });
+    }
   }
 
   async #run(firstWait: number): Promise<void> {
@@ -123,6 +127,7 @@ export class Dispatcher {
 
   /** What each queue may take now: its share of the process, so that a stuck queue starves no other. */
   #requests(): ClaimRequest[] {
+    if (this.#halted) return [];
     const { served, maxHeld, claimPartitions, batchSize } = this.#options;
     const share = Math.max(1, Math.floor(maxHeld / served.length));
     return served.flatMap(({ settings, worker }) => {
@@ -135,7 +140,7 @@ export class Dispatcher {
   async #exchange(requests: ClaimRequest[]): Promise<{ more: boolean; nextDueMs: number | null }> {
     if (this.#settlements.length === 0 && requests.length === 0) return { more: false, nextDueMs: null };
     const client = await this.#options.db.connect();
-    const settlements = this.#settlements;
+    const settlements = this.#batches.current(this.#settlements);
     this.#settlements = [];
     const db: Queryable = { query: (statement, values = []) => runStatement(client, statement, values) };
     const token = randomUUID();

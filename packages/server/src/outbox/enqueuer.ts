@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { Tx } from "../db/tx.ts";
 import { type Logger, noLogger } from "../telemetry/log.ts";
 import { type Metrics, noMetrics } from "../telemetry/metrics.ts";
@@ -83,24 +84,39 @@ export const createEnqueuer = (deps: EnqueuerDeps): OutboxEnqueuer => {
 
 // Runs up to the statement without a pause: an async function starts synchronously.
 const write = async (deps: EnqueuerDeps, tx: Tx, events: readonly OutboxEvent[]): Promise<void> => {
-  const { metrics = noMetrics, logger = noLogger } = deps;
+  const { queues, metrics = noMetrics, logger = noLogger } = deps;
   try {
-    const messages = events.map((event) => toMessage(deps, event));
+    const messages = events.map((item) => toMessage(deps, item));
     const inserts: Promise<unknown>[] = [];
     for (let at = 0; at < messages.length; at += maxInsert) {
       inserts.push(insertMessages(tx, messages.slice(at, at + maxInsert)));
     }
     await Promise.all(inserts);
-    for (const { kind } of events) metrics.count("outbox_enqueue", { kind, result: "ok" });
-    logger.info(
-      { enqueued: messages.map((m) => `${m.kind}/${m.partitionId}/${m.orderKey}`) },
-      "outbox events enqueued",
-    );
+    for (const [at, { kind, event }] of events.entries()) {
+      metrics.count("outbox_enqueue", { kind, result: "ok" });
+      const { partitionId, messageId } = messages[at] ?? {};
+      const place = { kind, queue: queues[kind].name, partition_id: partitionId, message_id: messageId };
+      logger.info({ ...place, ...loggedIds(event), processing_stage: "outbox" }, "outbox event enqueued");
+    }
   } catch (error) {
     for (const { kind } of events) metrics.count("outbox_enqueue", { kind, result: "error" });
     throw error;
   }
 };
+
+const idKeys = [
+  "tenant_id",
+  "user_id",
+  "chat_id",
+  "turn_id",
+  "request_id",
+  "attachment_id",
+  "system_request_id",
+];
+
+/** The ids that connect a turn with the delivery of its events in the log (ops.md §6). */
+const loggedIds = (event: object): object =>
+  Object.fromEntries(Object.entries(event).filter(([key]) => idKeys.includes(key)));
 
 const toMessage = (deps: EnqueuerDeps, { kind, event }: OutboxEvent): NewMessage => {
   const partitions = deps.partitions();
@@ -115,7 +131,8 @@ const toMessage = (deps: EnqueuerDeps, { kind, event }: OutboxEvent): NewMessage
     throw new OutboxError("invalid_payload", `no partition for the order key of a ${kind} event`);
   }
   const trace = kind === "audit" ? (event.trace_id ?? null) : null;
-  return { partitionId, tenantId: event.tenant_id, orderKey, kind, payload, trace };
+  const messageId = randomUUID();
+  return { partitionId, messageId, tenantId: event.tenant_id, orderKey, kind, payload, trace };
 };
 
 const serialize = (event: object): string => {

@@ -1,4 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open as openFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Delivery, PublishError, type Sink } from "./sink.ts";
 
@@ -7,19 +7,22 @@ interface Group {
   readonly written: Promise<void>;
 }
 
+type Open = (path: string, flags: string) => Promise<FileHandle>;
+
 /**
- * Appends one JSON object per line to a file: `idempotency_key`, `message_id`, `queue` and the `event`
+ * Appends one JSON object per line to a file: `queue`, `idempotency_key`, `message_id` and the `event`
  * unchanged. A delivery counts only after `fdatasync`; deliveries that arrive while one group is being
  * written share the next write and the next flush. A line cut off by a crash is ended before anything
- * is appended, so readers skip at most one unreadable line, whose event comes again.
+ * is appended, so readers skip at most one unreadable line, whose event comes again. Processes may
+ * share the file: a group is one write, which the system does not interleave with others.
  */
-export const createFileSink = (path: string): Sink => {
+export const createFileSink = (path: string, open: Open = openFile): Sink => {
   let file: Promise<FileHandle> | null = null;
   let writing: Promise<void> = Promise.resolve();
   let waiting: Group | null = null;
 
   const opened = (): Promise<FileHandle> => {
-    file ??= openForAppend(path).catch((error: unknown) => {
+    file ??= openForAppend(path, open).catch((error: unknown) => {
       file = null;
       throw error;
     });
@@ -29,7 +32,7 @@ export const createFileSink = (path: string): Sink => {
   const write = async (lines: readonly string[]): Promise<void> => {
     try {
       const handle = await opened();
-      await handle.appendFile(lines.join(""));
+      await writeWhole(handle, lines.join(""));
       await handle.datasync();
     } catch (error) {
       // Part of a line may be on disk: opening again ends it.
@@ -70,13 +73,13 @@ export const createFileSink = (path: string): Sink => {
 const toLine = ({ queue, idempotencyKey, messageId, payload }: Delivery): string =>
   `{"queue":"${queue}","idempotency_key":${JSON.stringify(idempotencyKey)},"message_id":"${messageId}","event":${payload}}\n`;
 
-const openForAppend = async (path: string): Promise<FileHandle> => {
+const openForAppend = async (path: string, open: Open): Promise<FileHandle> => {
   const handle = await open(path, "a+");
   try {
     const { size } = await handle.stat();
     const last = Buffer.alloc(1);
     if (size > 0) await handle.read(last, 0, 1, size - 1);
-    if (size > 0 && last.toString() !== "\n") await handle.appendFile("\n");
+    if (size > 0 && last.toString() !== "\n") await writeWhole(handle, "\n");
     if (size === 0) await syncDirectory(dirname(path));
     return handle;
   } catch (error) {
@@ -85,8 +88,15 @@ const openForAppend = async (path: string): Promise<FileHandle> => {
   }
 };
 
+// In parts, another process could write between two of them.
+const writeWhole = async (handle: FileHandle, text: string): Promise<void> => {
+  const bytes = Buffer.from(text);
+  const { bytesWritten } = await handle.write(bytes);
+  if (bytesWritten < bytes.length) throw new Error(`wrote ${bytesWritten} of ${bytes.length} bytes`);
+};
+
 /** A new file survives a crash of the machine only once its directory entry does. */
 const syncDirectory = async (path: string): Promise<void> => {
-  const directory = await open(path, "r");
+  const directory = await openFile(path, "r");
   await directory.sync().finally(() => directory.close());
 };

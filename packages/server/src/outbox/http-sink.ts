@@ -1,5 +1,5 @@
 import { Agent, request } from "undici";
-import { PublishError, type Sink } from "./sink.ts";
+import { type Delivery, PublishError, type Sink } from "./sink.ts";
 
 export interface HttpSinkOptions {
   readonly url: string;
@@ -12,26 +12,27 @@ export interface HttpSinkOptions {
 // policy.md §12: what the receiver will never take; anything else may pass the next time.
 const permanentStatus = new Set([400, 410, 422]);
 
+// Longer or other values are no header: sending them would fail the same way for ever.
+const headerValue = /^[\x21-\x7e]{1,512}$/;
+
 /**
  * Posts one event per request as JSON, with the headers `idempotency-key`, `x-message-id`,
  * `x-tenant-id` and, where known, `x-trace-id`. 2xx is delivered; 400, 410, 422 are permanent; every
  * other status, a network error and running out of time are transient. Redirects are not followed.
  */
 export const createHttpSink = (options: HttpSinkOptions): Sink => {
-  const agent = new Agent({ connections: options.connections ?? 16, keepAliveTimeout: 30_000 });
+  const agent = new Agent({
+    connections: options.connections ?? 16,
+    keepAliveTimeout: 30_000,
+    bodyTimeout: 10_000,
+  });
   const authorization = options.token === undefined ? {} : { authorization: `Bearer ${options.token}` };
   return {
     grouping: "single",
     publish: async (deliveries, signal) => {
-      for (const { payload, idempotencyKey, messageId, tenantId, trace } of deliveries) {
-        const status = await post(agent, options.url, payload, signal, {
-          "content-type": "application/json",
-          "idempotency-key": idempotencyKey,
-          "x-message-id": messageId,
-          "x-tenant-id": tenantId,
-          ...(trace === null ? {} : { "x-trace-id": trace }),
-          ...authorization,
-        });
+      for (const delivery of deliveries) {
+        const headers = { ...headersOf(delivery), ...authorization };
+        const status = await post(agent, options.url, delivery.payload, signal, headers);
         if (status < 200 || status >= 300) {
           const kind = permanentStatus.has(status) ? "permanent" : "transient";
           throw new PublishError(kind, `the receiver answered ${status}`);
@@ -42,6 +43,14 @@ export const createHttpSink = (options: HttpSinkOptions): Sink => {
   };
 };
 
+const headersOf = ({ idempotencyKey, messageId, tenantId, trace }: Delivery): Record<string, string> => ({
+  "content-type": "application/json",
+  "idempotency-key": headerValue.test(idempotencyKey) ? idempotencyKey : messageId,
+  "x-message-id": messageId,
+  "x-tenant-id": tenantId,
+  ...(trace !== null && headerValue.test(trace) ? { "x-trace-id": trace } : {}),
+});
+
 const post = async (
   dispatcher: Agent,
   url: string,
@@ -51,15 +60,13 @@ const post = async (
 ): Promise<number> => {
   try {
     const response = await request(url, { method: "POST", dispatcher, body, headers, signal });
-    // The body is not needed; reading it frees the socket for the next request.
-    await response.body.dump({ limit: 65_536, signal });
+    // The status decides. Reading the body only frees the socket, whatever becomes of it.
+    response.body.dump({ limit: 65_536 }).catch(() => {});
     return response.statusCode;
   } catch (error) {
-    const code = (error as { code?: unknown } | null)?.code;
-    throw new PublishError(
-      "transient",
-      `no answer from the receiver${code ? ` (${String(code)})` : ""}`,
-      error,
-    );
+    throw new PublishError("transient", `no answer from the receiver${codeOf(error)}`, error);
   }
 };
+
+const codeOf = (error: unknown): string =>
+  error instanceof Error && "code" in error && typeof error.code === "string" ? ` (${error.code})` : "";

@@ -2,15 +2,15 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Sink } from "./sink.ts";
 
 /**
- * Publishes events as structured log lines (policy.md §13). The events hold no message text unless
- * `audit.include_content` says so, and that text is redacted before it is enqueued.
+ * Publishes events as structured log lines (policy.md §13). Text of users and models never reaches a log
+ * line (ops.md §6), so with `audit.include_content` another sink is needed to keep it.
  */
 export const createLogSink = (logger: Logger, level: "info" | "debug" = "info"): Sink => ({
   grouping: "batch",
   publish: async (deliveries) => {
     for (const { queue, payload, idempotencyKey, messageId } of deliveries) {
-      const fields = { idempotency_key: idempotencyKey, message_id: messageId, event: JSON.parse(payload) };
-      logger[level](fields, `${queue} event`);
+      const { prompt: _, response: __, ...event } = JSON.parse(payload);
+      logger[level]({ idempotency_key: idempotencyKey, message_id: messageId, event }, `${queue} event`);
     }
   },
   close: async () => {},

@@ -26,15 +26,24 @@ export type Verdict =
   | { readonly kind: "done" }
   /** Nothing left to do: a stale redelivery. Acknowledged like `done`, counted apart. */
   | { readonly kind: "already_terminal" }
-  | { readonly kind: "retry"; readonly error: string; readonly afterMs?: number }
+  | {
+      readonly kind: "retry";
+      readonly error: string;
+      /** Instead of the back-off; bounded to a day. */
+      readonly afterMs?: number;
+      /** False: not a failure of the message, so this run does not count as an attempt. */
+      readonly counted?: boolean;
+    }
   /** Given up: becomes a dead letter. */
   | { readonly kind: "reject"; readonly reason: string };
 
 export const done: Verdict = { kind: "done" };
 
 export interface HandlerContext {
-  /** Fires at lease − headroom and on shutdown; work still running is cut off. */
+  /** Fires at lease − headroom and at the end of a shutdown; work still running is cut off. */
   readonly signal: AbortSignal;
+  /** Fires when a shutdown begins: what runs may finish, no further message is started (outbox.md §14). */
+  readonly stopping: AbortSignal;
   /** `performance.now()` at which the signal fires. */
   readonly deadline: number;
 }
@@ -43,7 +52,7 @@ export interface HandlerContext {
  * Delivers messages of one partition, outside any transaction, at least once. Verdicts are parallel
  * to the messages; undefined means not attempted: the message comes again and no attempt is counted.
  * Behind a `retry` of a key, verdicts of later messages of that key are ignored. A throw counts as a
- * `retry` of the first message.
+ * `retry` of the first message, one after `signal` has fired as being cut off.
  */
 export type QueueHandler = (
   messages: readonly Message[],

@@ -4,10 +4,10 @@ import type { Db } from "../db/pool.ts";
 import { type Loop, startLoop } from "../lib/loop.ts";
 import { type Logger, noLogger } from "../telemetry/log.ts";
 import { type Metrics, noMetrics } from "../telemetry/metrics.ts";
-import type { Served } from "./batches.ts";
 import { Dispatcher } from "./dispatcher.ts";
 import { createEnqueuer, type OutboxEnqueuer, OutboxError } from "./enqueuer.ts";
 import { recordDepth } from "./gauges.ts";
+import type { Served } from "./held.ts";
 import type { Handlers } from "./message.ts";
 import { type QueueNames, type QueueOptions, queueKinds, queueSettings } from "./queue.ts";
 import { registerQueues } from "./register.ts";
@@ -100,9 +100,12 @@ export const createOutbox = (deps: OutboxDeps): Outbox => {
     });
     dispatcher = started;
     if (config.notify) {
-      await direct?.listen(channel, (sender) => {
-        if (sender !== deps.instanceId) started.wake();
-      });
+      // Once connected again it listens by itself, and until then the poll finds the work.
+      await direct
+        ?.listen(channel, (sender) => {
+          if (sender !== deps.instanceId) started.wake();
+        })
+        .catch((error: unknown) => logger.warn({ err: error }, "outbox does not hear other processes"));
     }
     await started.start();
     gauges = startLoop(() => recordDepth(db, metrics, queues), {
@@ -120,8 +123,7 @@ export const createOutbox = (deps: OutboxDeps): Outbox => {
     start,
     stop: async () => {
       notifier.stop();
-      await gauges?.stop();
-      await dispatcher?.stop(deps.stopTimeoutMs ?? 5_000);
+      await Promise.all([gauges?.stop(), dispatcher?.stop(deps.stopTimeoutMs ?? 5_000)]);
     },
     flush,
   };

@@ -1,40 +1,53 @@
 import { sleep } from "../lib/sleep.ts";
 import type { HandlerContext, Message, QueueHandler, Verdict } from "./message.ts";
-import { storableError } from "./settle.ts";
+import { errorText } from "./settle.ts";
 
 /**
- * The messages to hand over of what was claimed. The first of a key that had failed goes alone, as a
- * probe; `limit` does the same for a whole partition after a failure (outbox-engine.md, Handlers).
+ * Positions of the messages to hand over of what was claimed. The first of a key that had failed goes
+ * alone, as a probe; limits of the partition and of keys do the same for a while after a failure
+ * (outbox-engine.md, Handlers).
  */
-export const handedOver = (messages: readonly Message[], limit: number): Message[] => {
-  const probes = new Set<string>();
-  const handed: Message[] = [];
-  for (const message of messages) {
+export const handedOver = (
+  messages: readonly Message[],
+  limit: number,
+  limitOf: (orderKey: string) => number = () => Number.POSITIVE_INFINITY,
+): number[] => {
+  const taken = new Map<string, number>();
+  const handed: number[] = [];
+  for (const [at, { orderKey, parked }] of messages.entries()) {
     if (handed.length >= limit) break;
-    if (probes.has(message.orderKey)) continue;
-    if (message.parked) probes.add(message.orderKey);
-    handed.push(message);
+    const before = taken.get(orderKey) ?? 0;
+    if (before >= (parked ? 1 : limitOf(orderKey))) continue;
+    taken.set(orderKey, before + 1);
+    handed.push(at);
   }
   return handed;
 };
 
+/** What a handler answered, or why it did not. */
+export type HandlerOutcome =
+  | { readonly kind: "answered"; readonly verdicts: readonly (Verdict | undefined)[] }
+  | { readonly kind: "failed"; readonly error: string }
+  /** Stopped by the signal, or left behind because it does not heed it. */
+  | { readonly kind: "cut_off" };
+
 /**
  * Runs a handler until it answers. One that does not heed the signal of its context within `graceMs` is
- * left behind: `"overdue"`. A throw counts as a failure of the first message. Never throws.
+ * left behind. Never throws.
  */
 export const runHandler = async (
   handler: QueueHandler,
   messages: readonly Message[],
   context: HandlerContext,
   graceMs = 100,
-): Promise<readonly (Verdict | undefined)[] | "overdue"> => {
+): Promise<HandlerOutcome> => {
   const answered = new AbortController();
   const overdue = overdueAfter(context.signal, answered.signal, graceMs);
   try {
-    return await Promise.race([handler(messages, context), overdue]);
+    const verdicts = await Promise.race([handler(messages, context), overdue]);
+    return verdicts === "overdue" ? { kind: "cut_off" } : { kind: "answered", verdicts };
   } catch (error) {
-    const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-    return [{ kind: "retry", error: storableError(text) }];
+    return context.signal.aborted ? { kind: "cut_off" } : { kind: "failed", error: errorText(error) };
   } finally {
     answered.abort();
   }
@@ -63,21 +76,22 @@ export interface PerMessageOptions {
  * A handler of batches from a handler of one message: messages of a key one after the other, keys
  * side by side. A message gets what remains of the lease less `reserveMs`, at most `maxMs`; running
  * out of it is a retry. None is started when less than half of the first one's time is left, so that
- * a slow neighbour does not count as a failure of this one.
+ * a slow neighbour does not count as a failure of this one, nor once a shutdown has begun.
  */
 export const perMessage =
   (
     handle: (message: Message, signal: AbortSignal) => Promise<Verdict>,
     options: PerMessageOptions,
   ): QueueHandler =>
-  async (messages, { signal, deadline }) => {
+  async (messages, { signal, stopping, deadline }) => {
     const verdicts: (Verdict | undefined)[] = new Array(messages.length);
     const lastStart = performance.now() + (deadline - performance.now()) / 2;
     const keys = [...Map.groupBy(messages.keys(), (at) => messages[at]?.orderKey).values()];
     const runKey = async (positions: readonly number[]): Promise<void> => {
       for (const at of positions) {
         const message = messages[at];
-        if (message === undefined || signal.aborted || performance.now() > lastStart) return;
+        if (message === undefined || stopping.aborted || signal.aborted) return;
+        if (performance.now() > lastStart) return;
         const verdict = await runOne(handle, message, signal, timeLeft(deadline, options));
         verdicts[at] = verdict;
         if (verdict === undefined || verdict.kind === "retry") return;
@@ -112,10 +126,7 @@ const runOne = async (
   } catch (error) {
     if (outer.aborted) return undefined;
     if (timeout.signal.aborted) return { kind: "retry", error: `timed out after ${Math.round(ms)} ms` };
-    return {
-      kind: "retry",
-      error: error instanceof Error ? `${error.name}: ${error.message}` : String(error),
-    };
+    return { kind: "retry", error: errorText(error) };
   } finally {
     clearTimeout(timer);
   }

@@ -31,24 +31,31 @@ export interface SettleRules {
 }
 
 const maxErrorLength = 2_000;
+const maxDelayMs = 86_400_000;
 
 /** An error text the database takes: no NUL, which no text column stores, and of bounded length. */
-export const storableError = (text: string): string => text.replaceAll("\0", "").slice(0, maxErrorLength);
+export const storableError = (text: string): string =>
+  String(text).replaceAll("\0", "").slice(0, maxErrorLength);
 
-/** A retry that has used up its attempts is a rejection (outbox-engine.md, Handlers). */
+/** What is written down of something thrown; a plugin may throw anything. */
+export const errorText = (error: unknown): string =>
+  storableError(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
+
+/** A counted retry that has used up its attempts is a rejection (outbox-engine.md, Handlers). */
 export const finalVerdict = (
   verdict: Verdict | undefined,
   attempts: number,
   maxAttempts: number,
 ): Verdict | undefined =>
-  verdict?.kind === "retry" && attempts >= maxAttempts
+  verdict?.kind === "retry" && verdict.counted !== false && attempts >= maxAttempts
     ? { kind: "reject", reason: `max attempts (${maxAttempts}) reached: ${verdict.error}` }
     : verdict;
 
 /**
  * Turns verdicts into an acknowledgement (outbox-engine.md, O5): a `block` partition keeps everything
- * behind its first unfinished message; a `park_key` partition only what shares the order key. A
- * message that was not attempted gives back the attempt its claim had counted.
+ * behind its first unfinished message; a `park_key` partition only what shares the order key. The
+ * messages are all that was claimed: those that were not attempted give back the attempt their claim
+ * had counted.
  */
 export const settlementOf = (
   batch: { readonly partitionId: number; readonly token: string; readonly messages: readonly Message[] },
@@ -95,12 +102,12 @@ const blockSettlement = (
       break;
     }
     if (verdict.kind === "retry") {
-      settlement.head = { id: message.id, attempts: message.attempts };
-      settlement.delayMs = verdict.afterMs ?? rules.backoff(message.attempts);
+      settlement.head = { id: message.id, attempts: countedAttempts(message, verdict) };
+      settlement.delayMs = delayOf(message, verdict, rules);
       settlement.error = storableError(verdict.error);
       break;
     }
-    closeMessage(settlement, message, verdict);
+    closeMessage(settlement, message, verdict, rules);
   }
   return settlement;
 };
@@ -116,13 +123,26 @@ const parkSettlement = (
   for (const { message, verdict } of finished) {
     const key = message.orderKey;
     if (stopped.has(key)) continue;
-    if (verdict === undefined || verdict.kind === "retry") {
+    if (verdict === undefined) {
       stopped.add(key);
-      resumed.delete(key);
-      parkKey(settlement, message, verdict, rules);
+      // Behind a delivered probe the key goes on; otherwise it waits as it did.
+      if (message.parked && !resumed.has(key)) {
+        settlement.parked.push({ orderKey: key, delayMs: 0, attempts: message.attempts - 1 });
+      }
       continue;
     }
-    closeMessage(settlement, message, verdict);
+    if (verdict.kind === "retry") {
+      stopped.add(key);
+      resumed.delete(key);
+      settlement.parked.push({
+        orderKey: key,
+        delayMs: delayOf(message, verdict, rules),
+        attempts: countedAttempts(message, verdict),
+      });
+      settlement.error ??= storableError(verdict.error);
+      continue;
+    }
+    closeMessage(settlement, message, verdict, rules);
     if (message.parked) resumed.add(key);
   }
   settlement.resumed = [...resumed];
@@ -133,31 +153,28 @@ const parkSettlement = (
   return settlement;
 };
 
-const parkKey = (
-  settlement: Mutable<Settlement>,
-  message: Message,
-  verdict: (Verdict & { kind: "retry" }) | undefined,
-  rules: SettleRules,
-): void => {
-  const orderKey = message.orderKey;
-  if (verdict !== undefined) {
-    const delayMs = verdict.afterMs ?? rules.backoff(message.attempts);
-    settlement.parked.push({ orderKey, delayMs, attempts: message.attempts });
-    settlement.error ??= storableError(verdict.error);
-  } else if (message.parked) {
-    settlement.parked.push({ orderKey, delayMs: 0, attempts: message.attempts - 1 });
-  }
-};
+type Retry = Verdict & { readonly kind: "retry" };
+
+const countedAttempts = (message: Message, { counted = true }: Retry): number =>
+  counted ? message.attempts : message.attempts - 1;
+
+// A delay the database cannot take would fail the acknowledgement of every other partition with it.
+const delayOf = (message: Message, { afterMs }: Retry, rules: SettleRules): number =>
+  afterMs !== undefined && Number.isFinite(afterMs)
+    ? Math.min(Math.max(0, afterMs), maxDelayMs)
+    : rules.backoff(message.attempts);
 
 const closeMessage = (
   settlement: Mutable<Settlement>,
   message: Message,
   verdict: Verdict & { kind: "done" | "already_terminal" | "reject" },
+  rules: SettleRules,
 ): void => {
   if (verdict.kind === "reject") {
     settlement.dead.push({
       id: message.id,
-      attempts: message.attempts,
+      // The claim that found it used up was not a run.
+      attempts: Math.min(message.attempts, rules.maxAttempts),
       error: storableError(verdict.reason),
     });
   } else {

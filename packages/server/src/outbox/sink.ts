@@ -1,5 +1,6 @@
-import type { Message, QueueHandler, Verdict } from "./message.ts";
+import { done, type Message, type QueueHandler, type Verdict } from "./message.ts";
 import { type PerMessageOptions, perMessage } from "./run.ts";
+import { storableError } from "./settle.ts";
 
 /** An event on its way out of the process. */
 export interface Delivery {
@@ -36,11 +37,13 @@ export interface Sink {
   close(): Promise<void>;
 }
 
+const isPermanent = (error: unknown): boolean =>
+  typeof error === "object" && error !== null && "kind" in error && error.kind === "permanent";
+
 /** The verdict on an error of a sink or a plugin; what does not say `permanent` is worth another try. */
 export const failureVerdict = (error: unknown): Verdict => {
-  const text = error instanceof Error ? error.message : String(error);
-  const permanent = (error as { kind?: unknown } | null)?.kind === "permanent";
-  return permanent ? { kind: "reject", reason: text } : { kind: "retry", error: text };
+  const text = storableError(error instanceof Error ? error.message : String(error));
+  return isPermanent(error) ? { kind: "reject", reason: text } : { kind: "retry", error: text };
 };
 
 /** Turns a message into what is published, or into a verdict where there is nothing to publish. */
@@ -49,50 +52,62 @@ export type Prepare = (message: Message) => Delivery | Verdict;
 const isVerdict = (prepared: Delivery | Verdict): prepared is Verdict => "kind" in prepared;
 
 /** A handler that publishes what `prepare` makes of each message; unreadable ones do not hold up the rest. */
-export const sinkHandler = (sink: Sink, prepare: Prepare, options: PerMessageOptions): QueueHandler =>
-  sink.grouping === "batch"
-    ? (messages, { signal }) => publishGroup(sink, messages, prepare, signal)
-    : perMessage(async (message, signal) => {
-        const prepared = prepare(message);
-        if (isVerdict(prepared)) return prepared;
-        try {
-          await sink.publish([prepared], signal);
-          return { kind: "done" };
-        } catch (error) {
-          if (signal.aborted) throw error;
-          return failureVerdict(error);
-        }
-      }, options);
+export const sinkHandler = (sink: Sink, prepare: Prepare, options: PerMessageOptions): QueueHandler => {
+  const single = perMessage(async (message, signal) => {
+    const prepared = prepare(message);
+    if (isVerdict(prepared)) return prepared;
+    try {
+      await sink.publish([prepared], signal);
+      return done;
+    } catch (error) {
+      if (signal.aborted) throw error;
+      return failureVerdict(error);
+    }
+  }, options);
+  if (sink.grouping === "single") return single;
+  return async (messages, context) => {
+    const grouped = await publishGroup(sink, messages, prepare, context.signal);
+    // One event the receiver will never take must not take the others with it: it is found one by one.
+    return grouped === "refused" ? single(messages, context) : grouped;
+  };
+};
 
 const publishGroup = async (
   sink: Sink,
   messages: readonly Message[],
   prepare: Prepare,
   signal: AbortSignal,
-): Promise<(Verdict | undefined)[]> => {
+): Promise<(Verdict | undefined)[] | "refused"> => {
   const verdicts: (Verdict | undefined)[] = new Array(messages.length);
   const held = new Set<string>();
-  const group: { readonly at: number; readonly delivery: Delivery }[] = [];
+  const group: { readonly at: number; readonly orderKey: string; readonly delivery: Delivery }[] = [];
   for (const [at, message] of messages.entries()) {
+    const { orderKey } = message;
     // Nothing of a key is published ahead of a message that will be tried again.
-    if (held.has(message.orderKey)) continue;
+    if (held.has(orderKey)) continue;
     const prepared = prepare(message);
-    if (!isVerdict(prepared)) group.push({ at, delivery: prepared });
+    if (!isVerdict(prepared)) group.push({ at, orderKey, delivery: prepared });
     else {
       verdicts[at] = prepared;
-      if (prepared.kind === "retry") held.add(message.orderKey);
+      if (prepared.kind === "retry") held.add(orderKey);
     }
   }
   if (group.length === 0) return verdicts;
-  let outcome: Verdict = { kind: "done" };
   try {
     await sink.publish(
       group.map(({ delivery }) => delivery),
       signal,
     );
+    for (const { at } of group) verdicts[at] = done;
   } catch (error) {
-    outcome = failureVerdict(error);
+    if (signal.aborted) throw error;
+    if (group.length > 1 && isPermanent(error)) return "refused";
+    const outcome = failureVerdict(error);
+    const told = new Set<string>();
+    for (const { at, orderKey } of group) {
+      if (!told.has(orderKey)) verdicts[at] = outcome;
+      told.add(orderKey);
+    }
   }
-  for (const { at } of group) verdicts[at] = outcome;
   return verdicts;
 };

@@ -9,6 +9,8 @@ import type { Settlement } from "./settle.ts";
 /** A message about to be written. */
 export interface NewMessage {
   readonly partitionId: number;
+  /** The idempotency key of every delivery; made here so that the log of the enqueue can name it. */
+  readonly messageId: string;
   readonly tenantId: string;
   readonly orderKey: string;
   readonly kind: string;
@@ -16,6 +18,15 @@ export interface NewMessage {
   readonly trace: string | null;
 }
 
+const insertColumns = [
+  "partition_id",
+  "message_id",
+  "tenant_id",
+  "order_key",
+  "kind",
+  "payload",
+  "trace",
+] as const;
 const insertStatements = new Map<number, Statement>();
 
 /** One statement per count of messages: values lists need no array quoting of JSON, and keep their order. */
@@ -23,13 +34,13 @@ const insertStatement = (count: number): Statement => {
   let statement = insertStatements.get(count);
   if (statement === undefined) {
     const rows = Array.from({ length: count }, (_, row) => {
-      const at = row * 6;
-      return `    ($${at + 1}, $${at + 2}, $${at + 3}, $${at + 4}, $${at + 5}, $${at + 6})`;
+      const at = row * insertColumns.length;
+      return `    (${insertColumns.map((_, column) => `$${at + column + 1}`).join(", ")})`;
     });
     statement = {
       name: `outbox_insert_${count}`,
       text: `
-    insert into outbox_message (partition_id, tenant_id, order_key, kind, payload, trace)
+    insert into outbox_message (${insertColumns.join(", ")})
     values
   ${rows.join(",\n  ")}`,
     };
@@ -42,7 +53,7 @@ const insertStatement = (count: number): Statement => {
 export const insertMessages = (tx: Tx, messages: readonly NewMessage[]): Promise<Result<never>> =>
   tx.query(
     insertStatement(messages.length),
-    messages.flatMap((m) => [m.partitionId, m.tenantId, m.orderKey, m.kind, m.payload, m.trace]),
+    messages.flatMap((m) => [m.partitionId, m.messageId, m.tenantId, m.orderKey, m.kind, m.payload, m.trace]),
   );
 
 export interface PartitionRow {
@@ -198,35 +209,32 @@ export interface Depth {
   readonly deadOldestAgeSecs: number;
 }
 
-// The oldest message of a partition is taken from its head: created_at has no index, and ids ascend.
+// One pass over the messages whatever the plan: counting per partition flips to reading the whole table
+// once per partition. The oldest message is taken from the heads: ids ascend, created_at has no index.
 const depthStatement: Statement = {
   name: "outbox_depth",
   text: `
+    with waiting as (
+      select m.partition_id, count(*) as backlog, min(m.id) as head
+      from outbox_message m
+      group by m.partition_id
+    ),
+    dead as (
+      select d.queue, count(*) as letters, min(d.first_failed_at) as first_failed_at
+      from outbox_dead d
+      where d.status = 'pending'
+      group by d.queue
+    )
     select
       p.queue,
-      sum(c.backlog)::float8 as "backlog",
+      coalesce(sum(w.backlog), 0)::float8 as "backlog",
       coalesce(max(extract(epoch from now() - h.created_at)), 0)::float8 as "oldestAgeSecs",
-      coalesce(max(d.dead), 0)::float8 as "dead",
-      coalesce(max(d.age), 0)::float8 as "deadOldestAgeSecs"
+      coalesce(max(d.letters), 0)::float8 as "dead",
+      coalesce(max(extract(epoch from now() - d.first_failed_at)), 0)::float8 as "deadOldestAgeSecs"
     from outbox_partition p
-    cross join lateral (
-      select count(*) as backlog
-      from outbox_message m
-      where m.partition_id = p.id
-    ) c
-    left join lateral (
-      select m.created_at
-      from outbox_message m
-      where m.partition_id = p.id
-      order by m.id
-      limit 1
-    ) h on true
-    left join lateral (
-      select count(*) as dead, extract(epoch from now() - min(x.created_at)) as age
-      from outbox_dead x
-      where x.queue = p.queue
-        and x.status = 'pending'
-    ) d on true
+    left join waiting w on w.partition_id = p.id
+    left join outbox_message h on h.partition_id = w.partition_id and h.id = w.head
+    left join dead d on d.queue = p.queue
     where p.queue = any ($1)
     group by p.queue`,
 };

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { DocSummaryTaskPayload, ThreadSummaryTaskPayload } from "./events.ts";
-import { orNull, wireTimestamp, wireUuid } from "./wire.ts";
+import { orNull, readPayload, wireTimestamp, wireUuid } from "./wire.ts";
 
 const threadSummary = z
   .object({
@@ -26,10 +26,10 @@ const docSummary = z.object({
   system_task_type: z.literal("doc_summary_generation"),
 });
 
-/** Reads a thread-summary payload (outbox.md §4.6), microseconds kept; throws on one that cannot be read. */
+/** Reads a thread-summary payload (outbox.md §4.6), microseconds kept; throws as `readPayload`. */
 export const readThreadSummaryTask = (payload: string): ThreadSummaryTaskPayload =>
-  threadSummary.parse(JSON.parse(payload));
+  readPayload(threadSummary, payload);
 
-/** Reads a document-summary payload (outbox.md §4.7); throws on one that cannot be read. */
+/** Reads a document-summary payload (outbox.md §4.7); throws as `readPayload`. */
 export const readDocSummaryTask = (payload: string): DocSummaryTaskPayload =>
-  docSummary.parse(JSON.parse(payload));
+  readPayload(docSummary, payload);

@@ -39,3 +39,47 @@ export const wireInt = (value: bigint | number): number => {
   if (!Number.isSafeInteger(number)) throw new RangeError(`not a safe integer: ${value}`);
   return number;
 };
+
+/** A payload that will never be readable. The text tells where, never what stands there. */
+export class UnreadableEventError extends Error {
+  override name = "UnreadableEventError";
+}
+
+/** A payload with a value this program does not know: a newer one may have written it (outbox.md §13). */
+export class UnknownEventError extends Error {
+  override name = "UnknownEventError";
+}
+
+/**
+ * Reads a payload by its schema. Throws `UnknownEventError` when all that is wrong are texts outside
+ * their lists, `UnreadableEventError` for anything else: not JSON, a missing key, a wrong type.
+ */
+export const readPayload = <T>(schema: z.ZodType<T>, payload: string): T => {
+  let json: unknown;
+  try {
+    json = JSON.parse(payload);
+  } catch {
+    // The error of the parser quotes the payload.
+    throw new UnreadableEventError("not JSON");
+  }
+  const parsed = schema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const { issues } = parsed.error;
+  const path = issues[0]?.path.join(".") ?? "";
+  if (issues.every((issue) => isUnknownText(json, issue))) {
+    const value = String(valueAt(json, issues[0]?.path ?? []));
+    // A name tells the operator what is missing here; anything else might be text.
+    throw new UnknownEventError(`unknown ${path}${/^[a-z0-9_.]{1,64}$/.test(value) ? ` ${value}` : ""}`);
+  }
+  throw new UnreadableEventError(`${path}: ${issues[0]?.message ?? "invalid"}`);
+};
+
+const isUnknownText = (json: unknown, issue: z.core.$ZodIssue): boolean =>
+  (issue.code === "invalid_value" || issue.code === "invalid_union") &&
+  typeof valueAt(json, issue.path) === "string";
+
+const valueAt = (json: unknown, path: readonly PropertyKey[]): unknown =>
+  path.reduce<unknown>(
+    (value, key) => (typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined),
+    json,
+  );

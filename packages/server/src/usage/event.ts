@@ -1,7 +1,16 @@
 import { z } from "zod";
 import type { SystemTaskType, UsageEvent, UsageTokens } from "../outbox/events.ts";
 import { taskDedupeKey, turnDedupeKey } from "../outbox/usage-rules.ts";
-import { orAbsent, orNull, wireInt, wireMillis, wireTimestamp, wireUint, wireUuid } from "../outbox/wire.ts";
+import {
+  orAbsent,
+  orNull,
+  readPayload,
+  wireInt,
+  wireMillis,
+  wireTimestamp,
+  wireUint,
+  wireUuid,
+} from "../outbox/wire.ts";
 
 export type { UsageEvent } from "../outbox/events.ts";
 
@@ -165,7 +174,7 @@ const schema = z.object({
 });
 
 /**
- * Reads a usage payload: unknown keys ignored, absent keys take their empty value. Throws ZodError for
- * a missing key or a wrong type, SyntaxError for text that is not JSON; both are permanent.
+ * Reads a usage payload: unknown keys ignored, absent keys take their empty value. Throws as
+ * `readPayload`.
  */
-export const readUsageEvent = (payload: string): UsageEvent => schema.parse(JSON.parse(payload));
+export const readUsageEvent = (payload: string): UsageEvent => readPayload(schema, payload);

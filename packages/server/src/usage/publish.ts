@@ -1,6 +1,7 @@
-import type { Message, QueueHandler, Verdict } from "../outbox/message.ts";
+import { done, type Message, type QueueHandler, type Verdict } from "../outbox/message.ts";
 import { perMessage } from "../outbox/run.ts";
 import { failureVerdict, type Sink, sinkHandler } from "../outbox/sink.ts";
+import { unreadableVerdict } from "../outbox/unreadable.ts";
 import { readUsageEvent, type UsageEvent } from "./event.ts";
 
 /** The part of a policy plugin that takes usage (policy.md §10); throws `PublishError`. */
@@ -18,12 +19,12 @@ const limits = { concurrency: 8, maxMs: 27_500, reserveMs: 500 } as const;
 export const usagePluginHandler = (publisher: () => UsagePublisher | null): QueueHandler =>
   perMessage(async (message, signal) => {
     const event = read(message);
-    if (event === null) return unreadable;
+    if ("kind" in event) return event;
     const target = publisher();
     if (target === null) return { kind: "retry", error: "no usage publisher is registered" };
     try {
       await target.publishUsage(event, signal);
-      return { kind: "done" };
+      return done;
     } catch (error) {
       if (signal.aborted) throw error;
       return failureVerdict(error);
@@ -36,7 +37,7 @@ export const usageSinkHandler = (sink: Sink): QueueHandler =>
     sink,
     (message) => {
       const event = read(message);
-      if (event === null) return unreadable;
+      if ("kind" in event) return event;
       return {
         queue: "usage",
         idempotencyKey: event.dedupe_key ?? message.messageId,
@@ -49,12 +50,10 @@ export const usageSinkHandler = (sink: Sink): QueueHandler =>
     limits,
   );
 
-const unreadable: Verdict = { kind: "reject", reason: "deserialization failed" };
-
-const read = (message: Message): UsageEvent | null => {
+const read = (message: Message): UsageEvent | Verdict => {
   try {
     return readUsageEvent(message.payload);
-  } catch {
-    return null;
+  } catch (error) {
+    return unreadableVerdict(error, message);
   }
 };

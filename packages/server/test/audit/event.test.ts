@@ -9,6 +9,7 @@ import {
   turnAuditEvent,
 } from "../../src/audit/event.ts";
 import { readAuditEvent } from "../../src/audit/read.ts";
+import { UnknownEventError, UnreadableEventError } from "../../src/outbox/wire.ts";
 import { completedTurn, deletion, retry } from "./samples.ts";
 
 const golden = (name: string): string =>
@@ -72,8 +73,7 @@ describe("audit event (outbox.md §4.4)", () => {
   });
 
   it.each(Object.keys(shapes))("reads golden/%s.json back", (name) => {
-    const reading = readAuditEvent(golden(name));
-    expect(reading.kind === "event" && reading.event).toEqual(shapes[name]);
+    expect(readAuditEvent(golden(name))).toEqual(shapes[name]);
   });
 
   it("has no provider identifier in any shape", () => {
@@ -82,12 +82,26 @@ describe("audit event (outbox.md §4.4)", () => {
     );
   });
 
-  it("tells an unknown type from an unreadable payload", () => {
-    const event = JSON.parse(golden("turn-completed"));
-    expect(readAuditEvent(JSON.stringify({ ...event, type: "export" })).kind).toBe("unknown");
-    expect(readAuditEvent(JSON.stringify({ ...event, event_type: "turn_forked" })).kind).toBe("unknown");
-    expect(readAuditEvent(JSON.stringify({ ...event, chat_id: 5 })).kind).toBe("unreadable");
-    expect(readAuditEvent("{").kind).toBe("unreadable");
+  const changed = (change: object): string =>
+    JSON.stringify({ ...JSON.parse(golden("turn-completed")), ...change });
+
+  it.each([
+    [{ type: "export" }, "unknown type export"],
+    [{ event_type: "turn_forked" }, "unknown event_type turn_forked"],
+    [{ type: "my secret is out" }, "unknown type"],
+  ])("takes %j for the word of a newer program", (change, text) => {
+    expect(() => readAuditEvent(changed(change))).toThrow(new UnknownEventError(text));
+  });
+
+  it.each([
+    ["a wrong type", changed({ chat_id: 5 }), /^chat_id: /],
+    ["a wrong type besides an unknown value", changed({ event_type: "turn_forked", chat_id: 5 }), /: /],
+    ["a type that is no text", changed({ type: 5 }), /^type: /],
+    ["a missing key", changed({ usage: undefined }), /^usage: /],
+    ["text that is not JSON", "my secret", /^not JSON$/],
+  ])("cannot read %s", (_name, payload, text) => {
+    expect(() => readAuditEvent(payload)).toThrow(UnreadableEventError);
+    expect(() => readAuditEvent(payload)).toThrow(text);
   });
 });
 

@@ -1,12 +1,15 @@
 import { appendFileSync } from "node:fs";
 import { Db } from "../../src/db/pool.ts";
-import { numberOf, registeredOutbox, serving } from "./support.ts";
+import { inTransaction } from "../../src/db/tx.ts";
+import { done } from "../../src/outbox/message.ts";
+import { crashLease, numbered, numberOf, registeredOutbox, serving } from "./support.ts";
 
 /**
- * A worker process to be killed: `node crash-worker.ts URL FILE MODE`. Writes one line per message it
- * takes on to FILE, before it answers. Mode `hang` never answers; `deliver` does.
+ * A process to be killed: `node crash-worker.ts URL FILE MODE [TENANT]`. It writes one line per message
+ * it takes on to FILE, before it answers. Mode `hang` never answers; `deliver` does; `produce` enqueues
+ * for TENANT and never commits.
  */
-const [url = "", file = "", mode = "deliver"] = process.argv.slice(2);
+const [url = "", file = "", mode = "", tenantId = ""] = process.argv.slice(2);
 const db = new Db({
   url,
   maxConnections: 2,
@@ -17,17 +20,31 @@ const db = new Db({
 });
 const outbox = await registeredOutbox(db, {
   instanceId: `child-${process.pid}`,
-  queues: { override: { usage: { leaseMs: 1_000, headroomMs: 200 } } },
+  queues: { override: { usage: crashLease } },
 });
-await outbox.start(
-  serving({
-    usage: async (messages) => {
-      for (const message of messages) {
-        appendFileSync(file, `${message.tenantId} ${numberOf(message)} ${message.messageId}\n`);
-      }
-      if (mode === "hang") await new Promise(() => {});
-      return messages.map(() => ({ kind: "done" }));
-    },
-  }),
-);
-process.send?.("started");
+const forever = (): Promise<never> => new Promise(() => {});
+
+if (mode === "produce") {
+  await inTransaction(db, async (tx) => {
+    await outbox.enqueuer.enqueueUsageEvent(tx, numbered(tenantId, 1));
+    process.send?.("ready");
+    await forever();
+  });
+} else {
+  await outbox.start(
+    serving({
+      usage: async (messages) => {
+        for (const message of messages) {
+          const { messageId, attempts, tenantId: tenant } = message;
+          appendFileSync(
+            file,
+            `${JSON.stringify({ tenant, number: numberOf(message), messageId, attempts })}\n`,
+          );
+        }
+        if (mode === "hang") await forever();
+        return messages.map(() => done);
+      },
+    }),
+  );
+  process.send?.("ready");
+}

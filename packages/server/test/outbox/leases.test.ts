@@ -1,18 +1,24 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Db } from "../../src/db/pool.ts";
-import type { Outbox } from "../../src/outbox/outbox.ts";
+import { inTransaction } from "../../src/db/tx.ts";
 import { queueSettings } from "../../src/outbox/queue.ts";
+import { perMessage } from "../../src/outbox/run.ts";
 import type { Settlement } from "../../src/outbox/settle.ts";
 import { claim, settle } from "../../src/outbox/store.ts";
+import { noMetrics } from "../../src/telemetry/metrics.ts";
 import { createTestDatabase } from "../support/database.ts";
 import {
   countRows,
   drained,
   enqueueNumbers,
   eventually,
+  expireLeases,
+  freshOutbox,
+  numbered,
+  numberOf,
+  ownOutboxes,
   recorder,
-  registeredOutbox,
   serving,
   signal,
   tenantOf,
@@ -21,30 +27,22 @@ import {
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let db: Db;
-const started: Outbox[] = [];
-
-const outboxOf = async (change: Parameters<typeof registeredOutbox>[1] = {}): Promise<Outbox> => {
-  const outbox = await registeredOutbox(db, change);
-  started.push(outbox);
-  return outbox;
-};
+const { outboxOf, stopAll } = ownOutboxes(() => db);
 
 beforeAll(async () => {
   database = await createTestDatabase();
   db = database.db;
 });
 beforeEach(async () => {
-  await Promise.all(started.splice(0).map((outbox) => outbox.stop()));
-  await db.query("truncate outbox_message, outbox_dead, outbox_parked");
-  await db.query(`
-    update outbox_partition
-    set lease_token = null, lease_until = null, not_before = null, head_id = null, head_attempts = 0`);
+  await stopAll();
+  await freshOutbox(db);
 });
 afterAll(async () => {
-  await Promise.all(started.splice(0).map((outbox) => outbox.stop()));
+  await stopAll();
   await database.drop();
 });
 
+const tenant = tenantOf(0);
 const { usage } = queueSettings(testConfig);
 const claimUsage = (token: string, leaseMs = 30_000) =>
   claim(db, [{ settings: { ...usage, leaseMs }, partitions: 16, batch: 10, worker: "test" }], token);
@@ -56,10 +54,6 @@ const attemptsOf = async (number: number): Promise<number | undefined> =>
       [number],
     )
   ).rows[0]?.head_attempts;
-
-/** Ends every lease now, as if its time had passed. */
-const expireLeases = () =>
-  db.query("update outbox_partition set lease_until = now() - interval '1 ms' where lease_token is not null");
 
 const settlement = (partitionId: number, token: string, change: Partial<Settlement>): Settlement => ({
   partitionId,
@@ -90,7 +84,7 @@ describe("claim (outbox-engine.md)", () => {
     await claimUsage(randomUUID());
     expect(await attemptsOf(0)).toBe(1);
     expect(await attemptsOf(1)).toBe(0);
-    await expireLeases();
+    await expireLeases(db);
     expect((await claimUsage(randomUUID()))[0]?.attempts).toBe(2);
   });
 
@@ -167,7 +161,7 @@ describe("a lost lease (outbox.md O7)", () => {
     );
     await enqueueNumbers(late, db, tenantOf(0), [1]);
     await entered.given;
-    await expireLeases();
+    await expireLeases(db);
     const taker = await outboxOf({ instanceId: "taker" });
     const { seen, handler, until } = recorder();
     await taker.start(serving({ usage: handler }));
@@ -177,6 +171,51 @@ describe("a lost lease (outbox.md O7)", () => {
     expect(seen[0]?.attempts).toBe(2);
     await enqueueNumbers(late, db, tenantOf(1), [2]);
     await drained(db);
+  });
+});
+
+describe("a lease that ran out in the process that takes it again (outbox.md O7)", () => {
+  it("only counts the answer of the last run", async () => {
+    const entered = [signal(), signal()];
+    const release = [signal(), signal()];
+    const passed = { count: 0, waiting: () => {} };
+    const lost: string[] = [];
+    const outbox = await outboxOf({
+      metrics: { ...noMetrics, count: (name) => lost.push(name) },
+      onPass: () => {
+        passed.count += 1;
+        passed.waiting();
+      },
+    });
+    let runs = 0;
+    await outbox.start(
+      serving({
+        usage: async (messages) => {
+          const run = runs;
+          runs += 1;
+          entered[run]?.give();
+          await release[run]?.given;
+          return messages.map(() => ({ kind: "done" }));
+        },
+      }),
+    );
+    await enqueueNumbers(outbox, db, tenantOf(0), [1]);
+    await entered[0]?.given;
+    await expireLeases(db);
+    await entered[1]?.given;
+    release[0]?.give();
+    // The late answer would be acknowledged by the next pass.
+    const seen = passed.count;
+    await new Promise<void>((resolve) => {
+      passed.waiting = () => {
+        if (passed.count > seen + 2) resolve();
+      };
+    });
+    expect(await countRows(db, "outbox_message")).toBe(1);
+    expect(lost.filter((name) => name === "outbox_lease_lost")).toHaveLength(1);
+    release[1]?.give();
+    await drained(db);
+    expect(runs).toBe(2);
   });
 });
 
@@ -234,6 +273,84 @@ describe("stop (outbox.md §14)", () => {
     expect(rows).toHaveLength(0);
     const next = await claimUsage(randomUUID());
     expect(next.map(({ attempts }) => attempts)).toEqual([1]);
+  });
+
+  it("does not count being cut off as a failure of a handler that throws", async () => {
+    const outbox = await outboxOf({ stopTimeoutMs: 20 });
+    const entered = signal();
+    await outbox.start(
+      serving({
+        usage: (_messages, { signal: cut }) => {
+          entered.give();
+          return new Promise((_, reject) => {
+            cut.addEventListener("abort", () => reject(new Error("cut off")));
+          });
+        },
+      }),
+    );
+    await enqueueNumbers(outbox, db, tenantOf(0), [1]);
+    await entered.given;
+    await outbox.stop();
+    expect(await countRows(db, "outbox_parked")).toBe(0);
+    expect((await claimUsage(randomUUID())).map(({ attempts }) => attempts)).toEqual([1]);
+  });
+
+  it("starts no further message of a batch, and acknowledges the ones before", async () => {
+    const outbox = await outboxOf();
+    const entered = signal();
+    const release = signal();
+    const started: number[] = [];
+    await inTransaction(db, (tx) =>
+      outbox.enqueuer.enqueueMany(
+        tx,
+        [1, 2, 3].map((number) => ({ kind: "usage", event: numbered(tenant, number) })),
+      ),
+    );
+    await outbox.start(
+      serving({
+        usage: perMessage(
+          async (message) => {
+            started.push(numberOf(message));
+            entered.give();
+            await release.given;
+            return { kind: "done" };
+          },
+          { concurrency: 1, maxMs: 10_000, reserveMs: 500 },
+        ),
+      }),
+    );
+    await entered.given;
+    const stopped = outbox.stop();
+    release.give();
+    await stopped;
+    expect(started).toEqual([1]);
+    const left = await claimUsage(randomUUID());
+    expect(left.map((message) => [numberOf(message), message.attempts])).toEqual([
+      [2, 1],
+      [3, 1],
+    ]);
+  });
+
+  it("gives back unstarted what a claim under way brought", async () => {
+    const outbox = await outboxOf({ config: { poll_interval_ms: 60_000 } });
+    const { seen, handler } = recorder();
+    await outbox.start(serving({ usage: handler }));
+    // The claim waits at the table until the stop has begun.
+    const lock = await db.connect();
+    await lock.query("begin");
+    await lock.query("lock table outbox_partition in access exclusive mode");
+    await inTransaction(db, (tx) => outbox.enqueuer.enqueueUsageEvent(tx, numbered(tenant, 1)));
+    outbox.flush();
+    await eventually(async () => {
+      const { rows } = await lock.query("select from pg_locks where not granted");
+      return rows.length > 0;
+    });
+    const stopped = outbox.stop();
+    await lock.query("commit");
+    lock.release();
+    await stopped;
+    expect(seen).toEqual([]);
+    expect((await claimUsage(randomUUID())).map(({ attempts }) => attempts)).toEqual([1]);
   });
 
   it("gives a running handler time to finish", async () => {

@@ -137,13 +137,78 @@ describe("acknowledgement of a park_key partition", () => {
   });
 });
 
+describe("what was claimed and not handed over", () => {
+  const undone: undefined[] = [undefined, undefined];
+
+  it("gives back the attempt of a waiting key, which its claim had counted", () => {
+    const batch = [message(1, "a"), message(2, "b", { parked: true, attempts: 4 })];
+    expect(settled("park_key", batch, [done, undefined])).toMatchObject({
+      done: [1n],
+      parked: [{ orderKey: "b", delayMs: 0, attempts: 3 }],
+      resumed: [],
+    });
+  });
+
+  it("does not hold back a key whose probe was delivered", () => {
+    const batch = [1, 2, 3].map((id) => message(id, "a", { parked: true, attempts: 4 }));
+    expect(settled("park_key", batch, [done, ...undone])).toMatchObject({
+      done: [1n],
+      parked: [],
+      resumed: ["a"],
+    });
+  });
+
+  it("does not free a key whose probe failed", () => {
+    const batch = [1, 2, 3].map((id) => message(id, "a", { parked: true, attempts: 4 }));
+    expect(settled("park_key", batch, [retry, ...undone])).toMatchObject({
+      done: [],
+      parked: [{ orderKey: "a", delayMs: 4_000, attempts: 4 }],
+      resumed: [],
+    });
+  });
+});
+
+describe.each(["block", "park_key"] as const)("a retry in a %s queue", (policy) => {
+  const delayOf = (verdict: Verdict): number | null | undefined => {
+    const { delayMs, parked } = settled(policy, [message(1, "a", { attempts: 3 })], [verdict]);
+    return policy === "block" ? delayMs : parked[0]?.delayMs;
+  };
+
+  it.each([
+    ["less than nothing", -5, 0],
+    ["longer than a day", 1e12, 86_400_000],
+    ["for ever", Number.POSITIVE_INFINITY, 3_000],
+    ["not a number", Number.NaN, 3_000],
+  ])("bounds a delay of %s", (_name, afterMs, expected) => {
+    expect(delayOf({ ...retry, afterMs })).toBe(expected);
+  });
+
+  it("that does not count never becomes a dead letter and gives back its attempt", () => {
+    const settlement = settled(
+      policy,
+      [message(1, "a", { attempts: 5 })],
+      [{ ...retry, counted: false, afterMs: 10 }],
+      5,
+    );
+    expect(settlement.dead).toEqual([]);
+    const waiting = policy === "block" ? settlement.head : settlement.parked[0];
+    expect(waiting).toMatchObject({ attempts: 4 });
+  });
+});
+
 describe("what a handler is given of a claim", () => {
   it("sends one message of a key that had failed, as a probe", () => {
     const claimed = [message(1, "a", { parked: true }), message(2, "a", { parked: true }), message(3, "b")];
-    expect(handedOver(claimed, 10).map(({ id }) => id)).toEqual([1n, 3n]);
+    expect(handedOver(claimed, 10)).toEqual([0, 2]);
+  });
+
+  it("stops at the limit of a key that had failed, and goes on with the others", () => {
+    const claimed = [message(1, "a"), message(2, "a"), message(3, "a"), message(4, "b"), message(5, "b")];
+    const limitOf = (key: string): number => (key === "a" ? 2 : Number.POSITIVE_INFINITY);
+    expect(handedOver(claimed, 10, limitOf)).toEqual([0, 1, 3, 4]);
   });
 
   it("stops at the limit of a partition that had failed", () => {
-    expect(handedOver([message(1, "a"), message(2, "b")], 1).map(({ id }) => id)).toEqual([1n]);
+    expect(handedOver([message(1, "a"), message(2, "b")], 1)).toEqual([0]);
   });
 });

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Db } from "../../src/db/pool.ts";
 import { inTransaction } from "../../src/db/tx.ts";
 import type { UsageEvent } from "../../src/outbox/events.ts";
-import type { Handlers, Message, QueueHandler, Verdict } from "../../src/outbox/message.ts";
+import type { HandlerContext, Handlers, Message, QueueHandler, Verdict } from "../../src/outbox/message.ts";
 import { createOutbox, type Outbox, type OutboxConfig, type OutboxDeps } from "../../src/outbox/outbox.ts";
 import { turnUsageEvent } from "../../src/usage/event.ts";
 import { completedTurn } from "../usage/samples.ts";
@@ -39,6 +39,65 @@ export const registeredOutbox = async (db: Db, change: Change = {}): Promise<Out
   await outbox.register();
   return outbox;
 };
+
+/** The outboxes a test file has made, stopped together. */
+export const ownOutboxes = (db: () => Db) => {
+  const made: Outbox[] = [];
+  return {
+    outboxOf: async (change: Change = {}): Promise<Outbox> => {
+      const outbox = await registeredOutbox(db(), change);
+      made.push(outbox);
+      return outbox;
+    },
+    stopAll: async (): Promise<void> => {
+      await Promise.all(made.splice(0).map((outbox) => outbox.stop()));
+    },
+  };
+};
+
+/** Empties the tables, as no test does by itself; the partitions stay. */
+export const freshOutbox = async (db: Db): Promise<void> => {
+  await db.query("truncate outbox_message, outbox_dead, outbox_parked");
+  await db.query(`
+    update outbox_partition
+    set
+      lease_token = null, lease_until = null, not_before = null, head_id = null, head_attempts = 0,
+      last_served_at = null, last_error = null, paused = false`);
+};
+
+/** Ends every lease now, as if its time had passed. */
+export const expireLeases = async (db: Db): Promise<void> => {
+  await db.query(`
+    update outbox_partition
+    set lease_until = now() - interval '1 ms'
+    where lease_token is not null`);
+};
+
+/** A lease short enough to be waited for. */
+export const crashLease = { leaseMs: 2_000, headroomMs: 500 } as const;
+
+/** What a handler is called with, for one called directly. */
+export const handlerContext = (ms = 10_000): HandlerContext => ({
+  signal: AbortSignal.timeout(ms),
+  stopping: new AbortController().signal,
+  deadline: performance.now() + ms,
+});
+
+/** A message for a handler that is called directly. */
+export const messageOf = (payload: unknown, change: Partial<Message> = {}): Message => ({
+  partitionId: 1,
+  id: 1n,
+  messageId: "018f0000-0000-4000-8000-000000000001",
+  tenantId: "11111111-1111-4111-8111-111111111111",
+  orderKey: "11111111-1111-4111-8111-111111111111",
+  kind: "usage",
+  payload: typeof payload === "string" ? payload : JSON.stringify(payload),
+  trace: null,
+  ageMs: 5,
+  attempts: 1,
+  parked: false,
+  ...change,
+});
 
 /** Serves the named queues; the others keep their messages. */
 export const serving = (handlers: Partial<Handlers>): Handlers => ({

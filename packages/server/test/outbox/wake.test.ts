@@ -1,5 +1,20 @@
-import { describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
+import { DirectConnection } from "../../src/db/direct.ts";
+import type { Db } from "../../src/db/pool.ts";
+import { inTransaction } from "../../src/db/tx.ts";
 import { createGate, createThrottle } from "../../src/outbox/wake.ts";
+import { createTestDatabase } from "../support/database.ts";
+import {
+  enqueueNumbers,
+  eventually,
+  freshOutbox,
+  numbered,
+  ownOutboxes,
+  recorder,
+  serving,
+  signal,
+  tenantOf,
+} from "./support.ts";
 
 describe("gate (outbox.md §7)", () => {
   it("turns ten calls in a tick into one pass", async () => {
@@ -54,5 +69,97 @@ describe("throttle of notifications", () => {
     } finally {
       vi.useRealTimers();
     }
+  });
+});
+
+describe("wake-up (outbox.md §7)", () => {
+  let database: Awaited<ReturnType<typeof createTestDatabase>>;
+  let db: Db;
+  const { outboxOf, stopAll } = ownOutboxes(() => db);
+  beforeAll(async () => {
+    database = await createTestDatabase();
+    db = database.db;
+  });
+  beforeEach(() => freshOutbox(db));
+  afterEach(stopAll);
+  afterAll(() => database.drop());
+
+  const slowPoll = { config: { poll_interval_ms: 60_000, notify: true } };
+
+  it("startup delivers what waits without any flush", async () => {
+    const outbox = await outboxOf(slowPoll);
+    await inTransaction(db, (tx) => outbox.enqueuer.enqueueUsageEvent(tx, numbered(tenantOf(0), 1)));
+    const record = recorder();
+    await outbox.start(serving({ usage: record.handler }));
+    await record.until((all) => all.length === 1);
+  });
+
+  it("flush wakes the worker of the same process at once", async () => {
+    const outbox = await outboxOf(slowPoll);
+    const record = recorder();
+    await outbox.start(serving({ usage: record.handler }));
+    await enqueueNumbers(outbox, db, tenantOf(0), [1]);
+    await record.until((all) => all.length === 1);
+  });
+
+  it("a notification wakes the worker of another process", async () => {
+    const directs = [
+      new DirectConnection({ url: database.url }),
+      new DirectConnection({ url: database.url }),
+    ];
+    const [near, far] = directs;
+    if (near === undefined || far === undefined) throw new Error("no connection");
+    await Promise.all(directs.map((direct) => direct.start()));
+    const producer = await outboxOf({ ...slowPoll, instanceId: "producer", direct: near });
+    const worker = await outboxOf({ ...slowPoll, instanceId: "worker", direct: far });
+    const record = recorder();
+    await worker.start(serving({ usage: record.handler }));
+    await enqueueNumbers(producer, db, tenantOf(0), [1]);
+    await record.until((all) => all.length === 1);
+    await stopAll();
+    await Promise.all(directs.map((direct) => direct.stop()));
+  });
+
+  it("a lost wake-up costs one poll", async () => {
+    const outbox = await outboxOf();
+    const record = recorder();
+    await outbox.start(serving({ usage: record.handler }));
+    await inTransaction(db, (tx) => outbox.enqueuer.enqueueUsageEvent(tx, numbered(tenantOf(0), 1)));
+    await record.until((all) => all.length === 1);
+  });
+
+  it("an idle worker only polls", async () => {
+    let passes = 0;
+    const passed = signal();
+    const outbox = await outboxOf({
+      config: { poll_interval_ms: 60_000 },
+      onPass: () => {
+        passes += 1;
+        passed.give();
+      },
+    });
+    await outbox.start(serving({ usage: recorder().handler }));
+    await passed.given;
+    // A query on the same database takes far longer than a busy loop would need for a second pass.
+    for (let round = 0; round < 20; round += 1) await db.query("select pg_sleep(0.002)");
+    expect(passes).toBe(1);
+  });
+
+  it("survives a database that comes and goes", async () => {
+    const outbox = await outboxOf();
+    const record = recorder();
+    await outbox.start(serving({ usage: record.handler }));
+    await db.query(`
+      select pg_terminate_backend(pid)
+      from pg_stat_activity
+      where datname = current_database()
+        and pid <> pg_backend_pid()`);
+    await eventually(() =>
+      enqueueNumbers(outbox, db, tenantOf(0), [1]).then(
+        () => true,
+        () => false,
+      ),
+    );
+    await record.until((all) => all.length > 0);
   });
 });

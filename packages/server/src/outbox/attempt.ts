@@ -1,0 +1,82 @@
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Held } from "./held.ts";
+import type { Limits } from "./limits.ts";
+import type { Verdict } from "./message.ts";
+import { handedOver, runHandler } from "./run.ts";
+import { finalVerdict } from "./settle.ts";
+
+export interface AttemptOptions {
+  readonly metrics: Metrics;
+  readonly limits: Limits;
+  /** A shutdown has begun: no further message is started. */
+  readonly stopping: AbortSignal;
+  /** The shutdown is over: what runs is cut off. */
+  readonly cut: AbortSignal;
+}
+
+export interface Attempt {
+  /** Parallel to what was claimed. */
+  readonly verdicts: readonly (Verdict | undefined)[];
+  /** The handler threw or was cut off, by whichever of its messages. */
+  readonly failed: boolean;
+}
+
+// A head claimed this often without an answer takes its workers down: its neighbours are served before
+// it is tried again.
+const crashesBeforeParking = 2;
+
+/** Gives a leased partition's messages to their handler, as many as the limits allow. Never throws. */
+export const attempt = async (held: Held, options: AttemptOptions): Promise<Attempt> => {
+  const { settings, handler } = held.queue;
+  const verdicts: (Verdict | undefined)[] = new Array(held.messages.length);
+  if (options.stopping.aborted) return { verdicts, failed: false };
+  const handed: number[] = [];
+  for (const at of positions(held, options.limits)) {
+    const beforehand = crashVerdict(held, at);
+    if (beforehand === undefined) handed.push(at);
+    else verdicts[at] = beforehand;
+  }
+  const [first] = handed;
+  if (first === undefined) return { verdicts, failed: false };
+  const { kind } = settings;
+  options.metrics.count("outbox_claimed", { kind }, handed.length);
+  const startedAt = performance.now();
+  const deadline = held.claimedAt + settings.leaseMs - settings.headroomMs;
+  const due = new AbortController();
+  const timer = setTimeout(() => due.abort(), Math.max(0, deadline - startedAt));
+  const messages = handed.flatMap((at) => held.messages[at] ?? []);
+  const signal = AbortSignal.any([due.signal, options.cut]);
+  const outcome = await runHandler(handler, messages, { signal, stopping: options.stopping, deadline });
+  clearTimeout(timer);
+  options.metrics.observe("outbox_handler_duration_ms", { kind }, performance.now() - startedAt);
+  if (outcome.kind === "answered") {
+    for (const [index, at] of handed.entries()) verdicts[at] = outcome.verdicts[index];
+    return { verdicts, failed: false };
+  }
+  if (outcome.kind === "failed") verdicts[first] = { kind: "retry", error: outcome.error };
+  else if (!options.cut.aborted) {
+    verdicts[first] = { kind: "retry", error: "the handler did not finish within its lease" };
+  }
+  return { verdicts, failed: true };
+};
+
+const positions = ({ partitionId, queue, messages }: Held, limits: Limits): number[] => {
+  const first = messages[0];
+  const scope = `${partitionId}`;
+  // More than one attempt without a stored failure: whoever ran this head before died of something.
+  if (first !== undefined && first.attempts > 1 && !first.parked) limits.failed(scope);
+  const ofKey = (orderKey: string): number => limits.of(`${scope}/${orderKey}`);
+  return handedOver(messages, limits.of(scope), queue.settings.policy === "park_key" ? ofKey : undefined);
+};
+
+/** The verdict on a message that was claimed too often without an answer to be run now. */
+const crashVerdict = ({ queue: { settings }, messages }: Held, at: number): Verdict | undefined => {
+  const message = messages[at];
+  if (message === undefined) return undefined;
+  const died: Verdict = { kind: "retry", error: "the worker died while handling it" };
+  if (message.attempts > settings.maxAttempts) {
+    return finalVerdict(died, message.attempts, settings.maxAttempts);
+  }
+  const parks = settings.policy === "park_key" && !message.parked;
+  return parks && message.attempts > crashesBeforeParking ? { ...died, counted: false } : undefined;
+};

@@ -1,0 +1,25 @@
+import type { Message, QueueHandler, Verdict } from "./message.ts";
+import type { QueueSettings } from "./queue.ts";
+
+/** A queue this process works on. */
+export interface Served {
+  readonly settings: QueueSettings;
+  readonly handler: QueueHandler;
+  /** `{instance_id}:{queue}:{6 random}`, new per start (outbox.md §13). */
+  readonly worker: string;
+}
+
+/** A leased partition: from the claim until its acknowledgement is answered. */
+export interface Held {
+  readonly partitionId: number;
+  readonly token: string;
+  readonly queue: Served;
+  /** All that was claimed; the handler may get less. */
+  readonly messages: readonly Message[];
+  /** `performance.now()` before the claim was sent. */
+  readonly claimedAt: number;
+  /** More was claimed than one batch holds: the partition has a backlog. */
+  readonly full: boolean;
+  /** Parallel to `messages`; undefined where a message was not attempted. */
+  verdicts: readonly (Verdict | undefined)[];
+}
