@@ -30,8 +30,8 @@ export interface App {
   readonly metrics: Metrics;
   /** The OpenAPI document of the operations served. */
   openapi(): object;
-  /** Drains, then stops (ops.md §9). Idempotent. */
-  stop(): Promise<void>;
+  /** Drains, then stops (ops.md §9); `hurried` ends running turns at once. Idempotent. */
+  stop(options?: { readonly hurried?: boolean }): Promise<void>;
 }
 
 /**
@@ -74,8 +74,8 @@ const bringUp = async (options: AppOptions, opened: Opened[]): Promise<App> => {
     db,
     metrics,
     openapi: () => listeners.api.openapi(),
-    stop: () => {
-      stopped ??= drain(parts, draining).then(() => closeAll(opened, logger));
+    stop: ({ hurried = false } = {}) => {
+      stopped ??= drain(parts, draining, hurried).then(() => closeAll(opened, logger));
       return stopped;
     },
   };

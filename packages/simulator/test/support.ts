@@ -100,6 +100,8 @@ export const finalOf = (events: readonly SseEvent[]): Record<string, unknown> =>
 /** A request on a bare socket, and everything that comes back, read by read. */
 export interface RawCall {
   readonly socket: Socket;
+  /** Resolves when the request is on its way. */
+  readonly sent: Promise<void>;
   readonly reads: readonly { readonly at: number; readonly bytes: Buffer }[];
   /** Bytes received so far. */
   text(): string;
@@ -109,7 +111,11 @@ export interface RawCall {
   readonly closed: Promise<"reset" | "end">;
 }
 
-export const rawCall = (simulator: Simulator, body: unknown, path = "/v1/responses"): RawCall => {
+export const rawCall = (
+  simulator: Simulator,
+  body: unknown,
+  options: { readonly omitBytes?: number } = {},
+): RawCall => {
   const socket = connect({ port: simulator.port, host: "127.0.0.1", noDelay: true });
   opened.push({ close: () => void socket.destroy() });
   const reads: { at: number; bytes: Buffer }[] = [];
@@ -127,9 +133,11 @@ export const rawCall = (simulator: Simulator, body: unknown, path = "/v1/respons
     socket.once("close", () => resolve(error === "ECONNRESET" ? "reset" : "end")),
   );
   const payload = JSON.stringify(body);
-  socket.write(
-    `POST ${path} HTTP/1.1\r\nhost: sim\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(payload)}\r\n\r\n${payload}`,
-  );
+  const head = `POST /v1/responses HTTP/1.1\r\nhost: sim\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(payload)}`;
+  const bytes = Buffer.from(`${head}\r\n\r\n${payload}`);
+  const sent = new Promise<void>((resolve) => {
+    socket.write(bytes.subarray(0, bytes.length - (options.omitBytes ?? 0)), () => resolve());
+  });
   const until = (predicate: (text: string) => boolean): Promise<void> =>
     new Promise((resolve) => {
       const check = (): void => {
@@ -140,7 +148,7 @@ export const rawCall = (simulator: Simulator, body: unknown, path = "/v1/respons
       waiting.push(check);
       check();
     });
-  return { socket, reads, text, until, closed };
+  return { socket, sent, reads, text, until, closed };
 };
 
 /** The HTTP chunks of a response on the wire; the last one may be cut off. */

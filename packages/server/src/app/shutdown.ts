@@ -17,7 +17,10 @@ export interface Draining {
 
 const finalizeGraceMs = 5_000;
 
-/** The first phases of a stop (ops.md §9): balancers notice, running turns end or are ended. */
+/**
+ * The first phases of a stop (ops.md §9): balancers notice, running turns end or, at once when `hurried`
+ * by an error nobody caught, are ended.
+ */
 export const drain = async (
   deps: {
     readonly config: Pick<Config, "shutdown_ready_delay_secs" | "shutdown_grace_secs">;
@@ -25,12 +28,13 @@ export const drain = async (
     readonly logger: Logger;
   },
   draining: Draining,
+  hurried: boolean,
 ): Promise<void> => {
   const { config, running, logger } = deps;
   draining.unready = true;
-  await sleep(config.shutdown_ready_delay_secs * 1_000);
+  if (!hurried) await sleep(config.shutdown_ready_delay_secs * 1_000);
   draining.refusing = true;
-  await Promise.race([running.empty(), sleep(config.shutdown_grace_secs * 1_000)]);
+  if (!hurried) await Promise.race([running.empty(), sleep(config.shutdown_grace_secs * 1_000)]);
   if (running.size > 0) logger.warn({ turns: running.size }, "running turns are ended by the shutdown");
   running.stopAll("server_shutdown");
   await Promise.race([running.empty(), sleep(finalizeGraceMs)]);

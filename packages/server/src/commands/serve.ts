@@ -26,7 +26,7 @@ export const serve = async (given: Arguments): Promise<number> => {
     const app = await startApp({ config, logger, instanceId, given: from });
     announce(given, config.url_prefix, app.api?.port, simulator);
     const code = await stop;
-    await app.stop();
+    await app.stop({ hurried: code !== 0 });
     logger.info({ exit_code: code }, "stopped");
     return code;
   } finally {

@@ -126,12 +126,13 @@ describe("algorithm confusion is 401", () => {
     }
   });
 
-  test("HS256 with a secret the issuer publishes by mistake", async () => {
+  test("HS256 with a secret the issuer publishes by mistake, without even asking for keys", async () => {
     const secret = Buffer.alloc(32, 7);
     const server = await startKeyServer(key);
     server.publish(key, { kty: "oct", k: secret.toString("base64url"), kid: "shared", alg: "HS256" });
     const token = hmac(secret, { alg: "HS256", kid: "shared" });
     expect(await refusalOf(jwtAuthenticator(server.url).authenticate(`Bearer ${token}`))).toEqual(refused);
+    expect(server.asked()).toBe(0);
   });
 
   test.each(["none", "None", "NONE", ""])("alg %j", async (alg) => {
