@@ -1,4 +1,4 @@
-import type { Problem } from "../config/check.ts";
+import { DEVELOPMENT_TOKEN, type Problem } from "../config/check.ts";
 import { developmentConfig } from "../config/defaults.ts";
 import { processEnv } from "../config/env.ts";
 import { isLoopback, parseHostPort } from "../config/fields.ts";
@@ -36,7 +36,7 @@ export const configurationOf = (given: Arguments, simulatorPort: number | null):
 };
 
 const hasDevelopmentToken = ({ auth }: Config): boolean =>
-  auth.tokens.some(({ token }) => token.reveal() === "dev-token");
+  auth.tokens.some(({ token }) => token.reveal() === DEVELOPMENT_TOKEN);
 
 /** The catalog's entries are the policy slice's to judge; a bad one is a problem of the configuration. */
 const checkCatalog = (config: Config): void => {

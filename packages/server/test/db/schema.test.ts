@@ -6,7 +6,7 @@ import { dumpSchema } from "../../src/db/schema-dump.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 const dumpFile = fileURLToPath(new URL("../../../../docs/schema.sql", import.meta.url));
-const heading = `-- The schema all migrations lead to, written by \`UPDATE_SCHEMA=1 npx vitest run packages/server/test/db/schema.test.ts\`.
+const heading = `-- The schema all migrations lead to, written by \`UPDATE_SNAPSHOTS=1 npx vitest run packages/server/test/db/schema.test.ts\`.
 -- For reading and for the test that compares it; the database is made by migrations/ alone.
 
 `;
@@ -19,7 +19,7 @@ afterAll(() => database.drop());
 
 test("the migrated schema is the checked-in one", async () => {
   const dump = heading + (await dumpSchema(database.db));
-  if (process.env.UPDATE_SCHEMA !== undefined) await writeFile(dumpFile, dump);
+  if (process.env.UPDATE_SNAPSHOTS !== undefined) await writeFile(dumpFile, dump);
   expect(dump).toBe(await readFile(dumpFile, "utf8"));
 });
 
