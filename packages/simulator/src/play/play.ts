@@ -31,7 +31,6 @@ export async function play(
       if (step.kind === "wait") await line.pause(step.ms);
       else if (step.kind === "drop") await line.drop();
       else await stand(step, line, gates);
-      pacer.restart();
       if (step.kind === "hang" || step.kind === "drop") return false;
     }
     if (left()) return false;
@@ -91,9 +90,5 @@ class Pacer {
     const now = performance.now();
     this.#due = (this.#due ?? now) + ms;
     return this.#due - now;
-  }
-
-  restart(): void {
-    this.#due = null;
   }
 }
