@@ -96,3 +96,10 @@ export class AppError extends Error {
     this.options = options;
   }
 }
+
+/** New work is refused because this process is about to stop (ops.md §9). */
+export const shuttingDown = (): AppError =>
+  new AppError("shutting_down", {
+    detail: "This server is about to stop.",
+    headers: { "retry-after": "5" },
+  });

@@ -81,6 +81,9 @@ export class Db implements Queryable {
       ].join(" "),
     } as pg.PoolConfig);
     this.pool.on("error", (error) => options.onError?.(error));
+    // The pool takes its listener off a client that is checked out. What was under way rejects by itself;
+    // without a listener the loss of one connection would be the end of the process.
+    this.pool.on("connect", (client) => client.on("error", () => {}));
   }
 
   /** A single statement outside any transaction. Reads only: writes go through `inTransaction`. */
@@ -149,11 +152,9 @@ export const runStatement = async <Row>(
   return { rows: result.rows as Row[], rowCount: result.rowCount ?? 0 };
 };
 
-/** SQLSTATE of a database error, or undefined for anything else. */
-export const sqlState = (error: unknown): string | undefined => {
-  const code = (error as { code?: unknown } | null)?.code;
-  return error instanceof Error && typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : undefined;
-};
+/** SQLSTATE of a database error, or undefined for anything else (`EPIPE` has five capitals too). */
+export const sqlState = (error: unknown): string | undefined =>
+  error instanceof pg.DatabaseError ? error.code : undefined;
 
 /** Name of the violated constraint or unique index, where the server tells it. */
 export const violatedConstraint = (error: unknown): string | undefined => {
@@ -161,16 +162,31 @@ export const violatedConstraint = (error: unknown): string | undefined => {
   return typeof name === "string" ? name : undefined;
 };
 
+/** The server ended the session: connection exceptions, shutdown, its own time limits. */
+const lostStates = ["08", "57P", "25P03", "25P04"];
+
+const lostCodes = new Set([
+  "ECONNRESET",
+  "ECONNREFUSED",
+  "ECONNABORTED",
+  "EPIPE",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "EHOSTDOWN",
+  "ENETUNREACH",
+  "ENETDOWN",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+]);
+
 /** The connection is gone (or never was): nothing can be said about the outcome of the statement. */
 export const isConnectionLost = (error: unknown): boolean => {
   if (!(error instanceof Error)) return false;
   const state = sqlState(error);
-  if (state !== undefined) return state.startsWith("08") || state.startsWith("57P");
-  const code = (error as { code?: unknown }).code;
+  if (state !== undefined) return lostStates.some((lost) => state.startsWith(lost));
+  const { code } = error as { code?: unknown };
   return (
-    code === "ECONNRESET" ||
-    code === "EPIPE" ||
-    code === "ECONNREFUSED" ||
+    (typeof code === "string" && lostCodes.has(code)) ||
     /connection terminated|connection error|not queryable/i.test(error.message)
   );
 };

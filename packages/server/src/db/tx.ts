@@ -19,6 +19,11 @@ export interface Tx extends Queryable {
    * transaction function must return without issuing anything else.
    */
   commitNow(): void;
+  /**
+   * The transaction must not commit, whatever its caller does: committing throws `cause` instead. For a
+   * part that failed before it sent anything the server could refuse.
+   */
+  doom(cause: unknown): void;
 }
 
 export interface TransactionOptions {
@@ -35,6 +40,8 @@ class OpenTx implements Tx {
   private begun = false;
   private quiet = true;
   private failure: unknown;
+  private beginFailure: { readonly cause: unknown } | undefined;
+  private doomed: { readonly cause: unknown } | undefined;
   private commitSent: Promise<Result<never> & { command?: string }> | undefined;
   pending = 0;
 
@@ -56,7 +63,15 @@ class OpenTx implements Tx {
     this.hooks.push(hook);
   }
 
+  doom(cause: unknown): void {
+    this.doomed ??= { cause };
+  }
+
   commitNow(): void {
+    if (this.doomed !== undefined) {
+      this.ended = true;
+      return;
+    }
     if (this.commitSent !== undefined) return;
     this.begin();
     this.commitSent = this.track(this.client.query("commit") as never);
@@ -66,12 +81,15 @@ class OpenTx implements Tx {
 
   /** Ends the transaction; throws when the server answered COMMIT with ROLLBACK. */
   async commit(): Promise<void> {
+    if (this.doomed !== undefined) throw this.doomed.cause;
     if (!this.begun) {
       this.ended = true;
       return;
     }
     this.commitNow();
     const result = (await this.commitSent) as unknown as { command: string };
+    // Without its BEGIN every statement was a transaction of its own: nobody may take that for success.
+    if (this.beginFailure !== undefined) throw this.beginFailure.cause;
     // A failed statement turns COMMIT into a successful ROLLBACK: only the tag tells.
     if (result.command !== "COMMIT") {
       throw this.failure ?? new InvariantError(`commit answered ${result.command}`);
@@ -90,6 +108,7 @@ class OpenTx implements Tx {
     const begin = this.client.query("begin");
     begin.catch((error: unknown) => {
       this.failure ??= error;
+      this.beginFailure = { cause: error };
     });
   }
 

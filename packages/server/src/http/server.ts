@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { Actor } from "../auth/actor.ts";
 import type { Config } from "../config/schema.ts";
-import { AppError } from "../errors.ts";
+import { AppError, shuttingDown } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { type ApiServer, createBaseServer, sendProblem } from "./base.ts";
@@ -109,7 +109,8 @@ const guardApi = (api: ApiServer, options: HttpServerOptions): void => {
     limitTime(request, reply, config.stream || config.rawBody ? null : timeoutMs);
     await admit(request, reply, limiter, options);
     if (config.refuseWhileDraining && options.isDraining()) {
-      throw new AppError("shutting_down", { detail: "This server is about to stop." });
+      reply.header("connection", "close");
+      throw shuttingDown();
     }
   });
   api.addHook("preValidation", async (request) => {

@@ -91,14 +91,19 @@ const write = async (deps: EnqueuerDeps, tx: Tx, events: readonly OutboxEvent[])
     for (let at = 0; at < messages.length; at += maxInsert) {
       inserts.push(insertMessages(tx, messages.slice(at, at + maxInsert)));
     }
+    // Before the pause: a commit in the same round trip may be answered first.
+    tx.afterCommit(() => {
+      for (const [at, { kind, event }] of events.entries()) {
+        metrics.count("outbox_enqueue", { kind, result: "ok" });
+        const { partitionId, messageId } = messages[at] ?? {};
+        const place = { kind, queue: queues[kind].name, partition_id: partitionId, message_id: messageId };
+        logger.info({ ...place, ...loggedIds(event), processing_stage: "outbox" }, "outbox event enqueued");
+      }
+    });
     await Promise.all(inserts);
-    for (const [at, { kind, event }] of events.entries()) {
-      metrics.count("outbox_enqueue", { kind, result: "ok" });
-      const { partitionId, messageId } = messages[at] ?? {};
-      const place = { kind, queue: queues[kind].name, partition_id: partitionId, message_id: messageId };
-      logger.info({ ...place, ...loggedIds(event), processing_stage: "outbox" }, "outbox event enqueued");
-    }
   } catch (error) {
+    // An event refused before any statement leaves the server unaware that the transaction must not commit.
+    tx.doom(error);
     for (const { kind } of events) metrics.count("outbox_enqueue", { kind, result: "error" });
     throw error;
   }

@@ -12,10 +12,13 @@ const maxAmount = 2n ** 63n - 1n;
 export class CreditOverflowError extends Error {
   override name = "CreditOverflowError";
   readonly part: "tokens" | "multiplier" | "arithmetic";
+  /** Token counts and multipliers, for the log. */
+  readonly inputs: Readonly<Record<string, string>>;
 
-  constructor(part: "tokens" | "multiplier" | "arithmetic") {
+  constructor(part: "tokens" | "multiplier" | "arithmetic", inputs: Readonly<Record<string, bigint>> = {}) {
     super(`credit arithmetic out of bounds: ${part}`);
     this.part = part;
+    this.inputs = Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, String(value)]));
   }
 }
 
@@ -29,15 +32,21 @@ export const creditsMicro = (
   inputMultiplierMicro: bigint,
   outputMultiplierMicro: bigint,
 ): bigint => {
+  const inputs = {
+    input_tokens: inputTokens,
+    output_tokens: outputTokens,
+    input_multiplier_micro: inputMultiplierMicro,
+    output_multiplier_micro: outputMultiplierMicro,
+  };
   for (const tokens of [inputTokens, outputTokens]) {
-    if (tokens < 0n || tokens > maxTokens) throw new CreditOverflowError("tokens");
+    if (tokens < 0n || tokens > maxTokens) throw new CreditOverflowError("tokens", inputs);
   }
   for (const multiplier of [inputMultiplierMicro, outputMultiplierMicro]) {
-    if (multiplier < 1n || multiplier > maxMultiplier) throw new CreditOverflowError("multiplier");
+    if (multiplier < 1n || multiplier > maxMultiplier) throw new CreditOverflowError("multiplier", inputs);
   }
   const amount =
     ceilDiv(inputTokens * inputMultiplierMicro, creditDivisor) +
     ceilDiv(outputTokens * outputMultiplierMicro, creditDivisor);
-  if (amount > maxAmount) throw new CreditOverflowError("arithmetic");
+  if (amount > maxAmount) throw new CreditOverflowError("arithmetic", inputs);
   return amount;
 };

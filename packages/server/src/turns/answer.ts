@@ -1,5 +1,6 @@
 import type { ProviderEvent, ProviderOutcome, ToolName } from "../providers/contract.ts";
 import type { CancelReason, Terminal, ToolCounts, TurnErrorCode } from "./turn.ts";
+import { knownUsage } from "./usage.ts";
 
 /** Tool calls a message may start (turns.md §8). */
 export interface ToolLimits {
@@ -134,16 +135,33 @@ export const terminalOf = (
       errorCode: outcome.code,
       errorDetail: outcome.detail,
       message: outcome.message,
-      usage: outcome.usage,
+      usage: knownUsage(outcome.usage),
       responseId: outcome.responseId ?? null,
     };
   }
   return {
     ...common,
     state: "completed",
-    usage: outcome.usage,
+    usage: knownUsage(outcome.usage),
     responseId: outcome.responseId ?? null,
     citations: outcome.citations,
     incomplete: outcome.kind === "incomplete" ? outcome.reason : null,
   };
 };
+
+/** The end of a turn that our own code broke off; in doubt its provider was called (turns.md §11.2). */
+export const brokenTerminal = (error: unknown): Terminal => ({
+  state: "failed",
+  errorCode: "internal_error",
+  errorDetail: error instanceof Error ? error.message : String(error),
+  message: "internal error",
+  cancelReason: null,
+  content: "",
+  usage: null,
+  responseId: null,
+  citations: [],
+  incomplete: null,
+  started: true,
+  toolCounts: { webSearch: 0, codeInterpreter: 0, fileSearch: 0 },
+  latency: {},
+});

@@ -45,9 +45,24 @@ export class RunningTurns {
   readonly #turns = new Map<string, Running>();
   #onEmpty: (() => void)[] = [];
   #stopped: CancelReason | null = null;
+  #expected = 0;
 
   get size(): number {
     return this.#turns.size;
+  }
+
+  /** Set once no turn may begin any more. */
+  get stopped(): CancelReason | null {
+    return this.#stopped;
+  }
+
+  /** A send that may become a turn: `empty()` waits for it too. Returns how to tell that it is decided. */
+  expect(): () => void {
+    this.#expected += 1;
+    return () => {
+      this.#expected -= 1;
+      this.#tellIfEmpty();
+    };
   }
 
   /** Enters a turn, before its transaction commits, so that no cancel can miss it. */
@@ -77,7 +92,11 @@ export class RunningTurns {
   remove(turnId: string): void {
     this.#turns.get(turnId)?.finish();
     this.#turns.delete(turnId);
-    if (this.#turns.size > 0) return;
+    this.#tellIfEmpty();
+  }
+
+  #tellIfEmpty(): void {
+    if (this.#turns.size + this.#expected > 0) return;
     for (const resolve of this.#onEmpty.splice(0)) resolve();
   }
 
@@ -103,9 +122,9 @@ export class RunningTurns {
     return this.#turns.get(turnId)?.finished ?? Promise.resolve();
   }
 
-  /** Resolves when no turn runs here. */
+  /** Resolves when no turn runs here and none is about to. */
   empty(): Promise<void> {
-    if (this.#turns.size === 0) return Promise.resolve();
+    if (this.#turns.size + this.#expected === 0) return Promise.resolve();
     return new Promise((resolve) => this.#onEmpty.push(resolve));
   }
 }

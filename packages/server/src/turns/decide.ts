@@ -18,7 +18,7 @@ import {
 } from "../quota/estimate.ts";
 import type { LockedQuota, ReserveRows } from "../quota/store.ts";
 import type { ToolLimits } from "./answer.ts";
-import type { Plan } from "./preflight.ts";
+import { type Plan, tooManyImages } from "./preflight.ts";
 import type { QuotaDecision, RunningTurn } from "./running.ts";
 import type { ReserveColumns } from "./turn.ts";
 
@@ -36,6 +36,7 @@ export interface DecideDeps {
     readonly imageInputs: number;
   };
   readonly toolLimits: ToolLimits;
+  readonly maxImagesPerMessage: number;
   readonly guards: Guards;
   /** `context.recent_messages_limit`. */
   readonly recentMessagesLimit: number;
@@ -69,6 +70,8 @@ export interface Decided {
  */
 export const decideTurn = (deps: DecideDeps, plan: Plan, locked: Locked, turnId: string): Decided => {
   const images = readyImages(plan, locked.attachments);
+  // An attachment may have become a ready image since the reads before the transaction.
+  if (images.length > deps.maxImagesPerMessage) throw tooManyImages(deps.maxImagesPerMessage);
   const decision = cascade(deps, plan, locked, images.length);
   if (decision.kind === "reject") throw quotaExceeded("tokens", "The credits of this period are used up.");
   const { candidate } = decision;

@@ -2,7 +2,7 @@ import type { TenantId } from "../auth/actor.ts";
 import type { Citation } from "../context/citations.ts";
 import type { IncompleteReason, ProviderUsage } from "../providers/contract.ts";
 import type { QuotaDecision } from "./running.ts";
-import type { TerminalState, ToolCounts } from "./turn.ts";
+import type { CancelReason, TerminalState, ToolCounts } from "./turn.ts";
 
 /** What the audit event tells beyond the turn's own columns. */
 export interface AuditFacts {
@@ -21,6 +21,8 @@ export interface Ending {
   readonly tenantId: TenantId;
   readonly state: TerminalState;
   readonly errorCode: string | null;
+  /** Kept unless a request to cancel has left its own. */
+  readonly cancelReason: CancelReason | null;
   readonly errorDetail: string | null;
   readonly responseId: string | null;
   readonly usage: ProviderUsage | null;

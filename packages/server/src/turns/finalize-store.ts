@@ -1,7 +1,7 @@
 import type { TenantId } from "../auth/actor.ts";
 import type { Queryable, Result, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
-import type { ReserveColumns, TerminalState } from "./turn.ts";
+import type { CancelReason, ReserveColumns, TerminalState } from "./turn.ts";
 
 /** The statements of transaction 2 that touch `chat_turns` (turns.md §10.2). */
 
@@ -43,6 +43,7 @@ const endTurn: Statement = {
       error_code = $4,
       error_detail = $5,
       provider_response_id = $6,
+      cancel_reason = coalesce(t.cancel_reason, $7),
       completed_at = now(),
       updated_at = now()
     where t.id = $1
@@ -170,6 +171,7 @@ export interface TurnEnd {
   readonly errorCode: string | null;
   readonly errorDetail: string | null;
   readonly responseId: string | null;
+  readonly cancelReason: CancelReason | null;
 }
 
 /** Compare-and-set from `running`; null when another finalizer was first. */
@@ -182,6 +184,7 @@ export const compareAndEnd = async (tx: Tx, end: TurnEnd): Promise<FinalizedRow 
       end.errorCode,
       end.errorDetail,
       end.responseId,
+      end.cancelReason,
     ]),
   );
 
@@ -196,7 +199,7 @@ export interface OrphanLimits {
 /** Compare-and-set of the watchdog; null when the turn finished, moved or was deleted meanwhile. */
 export const compareAndEndOrphan = async (
   tx: Tx,
-  end: Omit<TurnEnd, "responseId">,
+  end: Omit<TurnEnd, "responseId" | "cancelReason">,
   limits: OrphanLimits,
 ): Promise<FinalizedRow | null> =>
   toFinalized(
@@ -232,11 +235,17 @@ const selectOrphans: Statement = {
   text: `
     select
       t.id, t.tenant_id as "tenantId", t.cancel_requested_at is not null as "cancelRequested",
-      t.last_progress_at > now() - make_interval(secs => $1) as "deadOwner"
+      t.owner_instance_id is not null
+        and not exists (
+          select
+          from app_instances i
+          where i.id = t.owner_instance_id
+            and i.last_seen_at > now() - make_interval(secs => $3)
+        ) as "deadOwner"
     from chat_turns t
     where t.state = 'running'
       and t.deleted_at is null
-      and t.last_progress_at <= now() - make_interval(secs => least($1, $2))
+      and t.last_progress_at <= now() - make_interval(secs => least($1::float8, $2::float8))
       and (
         t.last_progress_at <= now() - make_interval(secs => $1)
         or (
@@ -257,7 +266,7 @@ export interface OrphanCandidate {
   readonly id: string;
   readonly tenantId: TenantId;
   readonly cancelRequested: boolean;
-  /** Found through its owner's missed lease rather than by the long time-out. */
+  /** Its owner has missed its lease, so it is one without waiting for the long time-out. */
   readonly deadOwner: boolean;
 }
 

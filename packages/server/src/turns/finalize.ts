@@ -75,6 +75,7 @@ export const finalizeTurn = async (
       if (error instanceof MessagePersistenceError) {
         deps.logger.warn({ err: error.cause, turn_id: turn.id }, "the answer could not be stored");
         ending = withoutMessage(ending);
+        attempt -= 1;
         continue;
       }
       const wait = retryMs[attempt];
@@ -115,8 +116,9 @@ const endingOf = (
     tenantId: turn.actor.tenantId,
     state: terminal.state,
     errorCode: terminal.errorCode,
-    errorDetail: terminal.errorDetail,
-    responseId: terminal.responseId,
+    cancelReason: terminal.cancelReason,
+    errorDetail: storable(terminal.errorDetail),
+    responseId: storableId(terminal.responseId),
     usage: terminal.usage,
     incomplete: terminal.incomplete,
     started: terminal.started,
@@ -127,6 +129,15 @@ const endingOf = (
     audit: auditFacts(turn, terminal, auditContent),
   };
 };
+
+/** Text of a provider may hold what PostgreSQL refuses; a turn must end all the same. */
+const storable = (text: string | null): string | null => text?.toWellFormed().replaceAll("\0", "") ?? null;
+
+const maxResponseIdChars = 128;
+
+/** An id that does not fit its column identifies nothing and is left out. */
+const storableId = (id: string | null): string | null =>
+  id !== null && id.length <= maxResponseIdChars && !id.includes("\0") ? id : null;
 
 const auditFacts = (turn: RunningTurn, terminal: Terminal, auditContent: boolean): AuditFacts => ({
   traceId: turn.traceId,
@@ -143,6 +154,7 @@ const withoutMessage = (ending: Ending): Ending =>
         ...ending,
         state: "failed",
         errorCode: "message_persistence_failed",
+        incomplete: null,
         errorDetail: "the assistant message could not be inserted",
         answer: null,
       }

@@ -6,6 +6,7 @@ import type { Cancellation } from "./cancellation.ts";
 import type { StreamEvent } from "./grammar.ts";
 import type { RunningTurn } from "./running.ts";
 import { abortTrigger, type Terminal, type ToolCounts } from "./turn.ts";
+import { isAbsurdUsage } from "./usage.ts";
 
 export interface GenerateDeps {
   readonly adapter: LlmProvider;
@@ -28,11 +29,12 @@ export async function* generate(
   const labels = { provider: turn.target.providerId, model: turn.model.id };
   const requestedAt = performance.now();
   const answer = new Answer(turn.toolLimits, requestedAt);
+  const ended = new AbortController();
   let outcome: ProviderOutcome = { kind: "aborted", started: false };
   deps.metrics.count("stream_started", labels);
   try {
     const stream = deps.adapter.stream(turn.request, turn.target, cancellation.signal);
-    observeAbort(deps.metrics, cancellation, stream.closed);
+    observeAbort(deps.metrics, cancellation, stream.closed, ended.signal);
     let bytesAfterCancel = 0;
     outcome = { kind: "aborted", started: true };
     for await (const batch of stream) {
@@ -72,8 +74,26 @@ export async function* generate(
       started: true,
     };
   }
+  // A cancel that comes from here on finds nothing to stop.
+  ended.abort();
+  reportAbsurdUsage(deps, turn, outcome);
   return terminalOf(outcome, answer, cancellation.reason);
 }
+
+const reportAbsurdUsage = (deps: GenerateDeps, turn: RunningTurn, outcome: ProviderOutcome): void => {
+  if (outcome.kind === "aborted" || !isAbsurdUsage(outcome.usage)) return;
+  deps.metrics.count("credits_overflow");
+  deps.logger.error(
+    {
+      turn_id: turn.id,
+      input_tokens: outcome.usage?.inputTokens,
+      output_tokens: outcome.usage?.outputTokens,
+      input_multiplier_micro: Number(turn.model.inputMultiplierMicro),
+      output_multiplier_micro: Number(turn.model.outputMultiplierMicro),
+    },
+    "the provider reported impossible usage; the turn is charged as estimated",
+  );
+};
 
 const relay = (
   deps: GenerateDeps,
@@ -82,8 +102,9 @@ const relay = (
   model: string,
 ): readonly StreamEvent[] => {
   const events: StreamEvent[] = [];
-  for (const event of batch) {
-    if (event.type === "terminal" || event.type === "skip") continue;
+  for (const received of batch) {
+    if (received.type === "terminal" || received.type === "skip") continue;
+    const event = received.type === "delta" ? storable(received) : received;
     if (!answer.accept(event)) break;
     if (event.type === "delta") {
       events.push({ event: "delta", data: { type: event.kind, content: event.content } });
@@ -95,6 +116,12 @@ const relay = (
   }
   return events;
 };
+
+type Delta = Extract<ProviderEvent, { type: "delta" }>;
+
+/** U+0000 cannot be stored; what is shown and what is kept are the same text. */
+const storable = (delta: Delta): Delta =>
+  delta.content.includes("\0") ? { ...delta, content: delta.content.replaceAll("\0", "") } : delta;
 
 const oneCall = (name: ToolName, metrics: Metrics, model: string): ToolCounts => {
   if (name === "code_interpreter") metrics.count("code_interpreter_calls", { model });
@@ -112,22 +139,25 @@ const textBytes = (batch: readonly ProviderEvent[]): number => {
 };
 
 /** Measures signal → provider socket closed, once a cancellation comes (turns.md §21). */
-const observeAbort = (metrics: Metrics, cancellation: Cancellation, closed: Promise<void>): void => {
-  cancellation.signal.addEventListener(
-    "abort",
-    () => {
-      if (cancellation.reason === null) return;
-      const trigger = abortTrigger[cancellation.reason];
-      metrics.count("cancel_requested", { trigger });
-      void closed.then(() => {
-        const elapsed = performance.now() - cancellation.requestedAt;
-        metrics.count("cancel_effective", { trigger });
-        metrics.observe("time_to_abort_ms", { trigger }, elapsed);
-        if (trigger === "disconnect") {
-          metrics.observe("time_from_ui_disconnect_to_cancel_ms", { trigger }, elapsed);
-        }
-      });
-    },
-    { once: true },
-  );
+const observeAbort = (
+  metrics: Metrics,
+  cancellation: Cancellation,
+  closed: Promise<void>,
+  ended: AbortSignal,
+): void => {
+  const onAbort = (): void => {
+    if (cancellation.reason === null) return;
+    const trigger = abortTrigger[cancellation.reason];
+    metrics.count("cancel_requested", { trigger });
+    void closed.then(() => {
+      const elapsed = performance.now() - cancellation.requestedAt;
+      metrics.count("cancel_effective", { trigger });
+      metrics.observe("time_to_abort_ms", { trigger }, elapsed);
+      if (trigger === "disconnect") {
+        metrics.observe("time_from_ui_disconnect_to_cancel_ms", { trigger }, elapsed);
+      }
+    });
+  };
+  if (cancellation.signal.aborted) onAbort();
+  else cancellation.signal.addEventListener("abort", onAbort, { once: true, signal: ended });
 };

@@ -87,6 +87,7 @@ const endingOf = (candidate: OrphanCandidate): Ending => {
     tenantId: candidate.tenantId,
     state: cancelled ? "cancelled" : "failed",
     errorCode: cancelled ? null : "orphan_timeout",
+    cancelReason: null,
     errorDetail: null,
     responseId: null,
     usage: null,

@@ -133,7 +133,9 @@ const limitImages = async (deps: PreflightDeps, actor: Actor, request: SendReque
   const images = named.filter((one) => one.kind === "image" && one.status === "ready" && !one.deleted);
   if (images.length <= deps.maxImagesPerMessage) return;
   deps.metrics.count("media_rejected", { reason: "too_many_images" });
-  throw new AppError("too_many_images", {
-    detail: `At most ${deps.maxImagesPerMessage} images may be attached to a message.`,
-  });
+  throw tooManyImages(deps.maxImagesPerMessage);
 };
+
+/** Row 8. */
+export const tooManyImages = (limit: number): AppError =>
+  new AppError("too_many_images", { detail: `At most ${limit} images may be attached to a message.` });

@@ -35,26 +35,53 @@ export const relay = async (
       if (grammar.accept(event)) frames += encodeEvent(event);
       else deps.logger.warn({ turn_id: turn.id, event: event.event }, "event out of order dropped");
     }
-    return frames === "" || client.write(frames);
+    return frames === "" || client === null || client.write(frames);
   };
-  const client = open(() => {
+  const client = openOrNull(deps, turn.id, open, () => {
     // A ping is an event and may stand only before content; a comment is outside the grammar.
     if (grammar.acceptsPing) write([{ event: "ping", data: {} }]);
-    else client.comment();
+    else client?.comment();
   });
-  const detached = onClientGone(deps, turn, client, grammar, cancellation);
+  if (client === null) cancellation.cancel("disconnect");
+  const detached = client === null ? null : onClientGone(deps, turn, client, grammar, cancellation);
   const cancelled = new Promise<void>((resolve) => {
     if (cancellation.signal.aborted) resolve();
     else cancellation.signal.addEventListener("abort", () => resolve(), { once: true });
   });
-  for await (const batch of events) {
-    for (let at = 0; at < batch.length && !client.closed; at += deps.channelCapacity) {
-      const part = batch.length <= deps.channelCapacity ? batch : batch.slice(at, at + deps.channelCapacity);
-      if (!write(part)) await Promise.race([client.drained(), cancelled]);
+  try {
+    for await (const batch of events) {
+      for (let at = 0; at < batch.length && client?.closed === false; at += deps.channelCapacity) {
+        const part =
+          batch.length <= deps.channelCapacity ? batch : batch.slice(at, at + deps.channelCapacity);
+        if (!write(part)) await Promise.race([client.drained(), cancelled]);
+      }
     }
+  } catch (error) {
+    deps.logger.error({ err: error, turn_id: turn.id }, "a turn's stream broke off");
+  } finally {
+    clearTimeout(detached?.timer);
+    // Whatever happened, the client is not left waiting; the database says how the turn stands (§5.3).
+    if (!grammar.ended) {
+      const message = "The stream was interrupted; ask for the turn's status.";
+      write([{ event: "error", data: { code: "stream_interrupted", message } }]);
+    }
+    client?.end();
   }
-  clearTimeout(detached.timer);
-  client.end();
+};
+
+/** Null when the response cannot be opened: the turn runs to its end all the same. */
+const openOrNull = (
+  deps: RelayDeps,
+  turnId: string,
+  open: OpenStream,
+  onSilence: () => void,
+): SseWriter | null => {
+  try {
+    return open(onSilence);
+  } catch (error) {
+    deps.logger.error({ err: error, turn_id: turnId }, "the stream could not be opened");
+    return null;
+  }
 };
 
 /** What a client that leaves before the end sets off; the timer runs only for `continue`. */

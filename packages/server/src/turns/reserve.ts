@@ -1,8 +1,9 @@
 import { linkAttachments, lockNamedAttachments } from "../attachments/store.ts";
 import { chatNotFound } from "../chats/chat.ts";
 import { touchChat } from "../chats/store.ts";
-import { type Db, violatedConstraint } from "../db/pool.ts";
+import { type Db, isConnectionLost, violatedConstraint } from "../db/pool.ts";
 import { inTransaction, type Tx } from "../db/tx.ts";
+import { invariant } from "../lib/assert.ts";
 import { uuidV4 } from "../lib/id.ts";
 import { findPriorContextTokens, findRecentMessages, insertUserMessage } from "../messages/store.ts";
 import { addReserve, lockQuotaRows } from "../quota/store.ts";
@@ -10,6 +11,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Cancellation, RunningTurns } from "./cancellation.ts";
 import { type DecideDeps, type Decided, decideTurn, type Locked } from "./decide.ts";
+import { readTurnEnd } from "./finalize-store.ts";
 import { observeBalances, observeRefused, observeReserved } from "./observe-preflight.ts";
 import { generationInProgress, type Plan, refuseUnlessReplay } from "./preflight.ts";
 import type { RunningTurn } from "./running.ts";
@@ -39,11 +41,19 @@ export const reserve = async (deps: ReserveDeps, plan: Plan): Promise<Reserved> 
   const turnId = uuidV4();
   // Known before the commit: a cancel that finds the row must find the turn as well.
   const cancellation = deps.running.add(turnId, actor.tenantId);
+  let reserved: { readonly turn: RunningTurn; readonly decided: Decided } | null = null;
   try {
-    const { turn, decided } = await inTransaction(deps.db, (tx) => attempt(deps, tx, plan, turnId));
-    observeReserved(deps, plan, decided);
-    return { kind: "running", turn, cancellation };
+    await inTransaction(deps.db, (tx) =>
+      attempt(deps, tx, plan, turnId, (outcome) => {
+        reserved = outcome;
+      }),
+    );
+    return admitted(deps, plan, reserved, cancellation);
   } catch (error) {
+    // The answer to COMMIT may be what was lost: a turn that stands is run, or its chat would be blocked.
+    if (reserved !== null && (await standsAfterLoss(deps, plan, turnId, error))) {
+      return admitted(deps, plan, reserved, cancellation);
+    }
     deps.running.remove(turnId);
     observeRefused(deps, plan, error);
     const index = violatedConstraint(error);
@@ -56,19 +66,44 @@ export const reserve = async (deps: ReserveDeps, plan: Plan): Promise<Reserved> 
   }
 };
 
+interface Outcome {
+  readonly turn: RunningTurn;
+  readonly decided: Decided;
+}
+
+const admitted = (
+  deps: ReserveDeps,
+  plan: Plan,
+  reserved: Outcome | null,
+  cancellation: Cancellation,
+): Reserved => {
+  invariant(reserved !== null, "a committed turn was decided");
+  observeReserved(deps, plan, reserved.decided);
+  return { kind: "running", turn: reserved.turn, cancellation };
+};
+
+const standsAfterLoss = async (
+  deps: ReserveDeps,
+  plan: Plan,
+  turnId: string,
+  error: unknown,
+): Promise<boolean> => {
+  if (!isConnectionLost(error)) return false;
+  const stored = await readTurnEnd(deps.db, plan.actor.tenantId, turnId).catch(() => null);
+  return stored?.state === "running";
+};
+
 const attempt = async (
   deps: ReserveDeps,
   tx: Tx,
   plan: Plan,
   turnId: string,
-): Promise<{ turn: RunningTurn; decided: Decided }> => {
+  onDecided: (outcome: Outcome) => void,
+): Promise<void> => {
   const { actor } = plan;
   const locked = await lockAndRead(deps, tx, plan, turnId);
   observeBalances(deps, plan, locked.quota);
   const decided = decideTurn(deps, plan, locked, turnId);
-  const writes = write(tx, plan, turnId, decided);
-  tx.commitNow();
-  await Promise.all(writes);
   const turn: RunningTurn = {
     id: turnId,
     actor,
@@ -82,7 +117,10 @@ const attempt = async (
     receivedAt: plan.request.receivedAt,
     ...decided.running,
   };
-  return { turn, decided };
+  onDecided({ turn, decided });
+  const writes = write(tx, plan, turnId, decided);
+  tx.commitNow();
+  await Promise.all(writes);
 };
 
 // Lock order: chat, turn, attachments, quota (data.md §1). Issued at once, one round trip; the
@@ -96,6 +134,7 @@ const lockAndRead = async (deps: ReserveDeps, tx: Tx, plan: Plan, turnId: string
     tenantId: actor.tenantId,
     chatId: request.chatId,
     requestId: request.requestId,
+    requesterType: actor.subjectType,
     requesterUserId: actor.userId,
     fingerprint: plan.fingerprint,
     webSearch: request.webSearch,

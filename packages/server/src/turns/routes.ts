@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import { enterChat } from "../chats/open.ts";
-import { AppError } from "../errors.ts";
+import { AppError, shuttingDown } from "../errors.ts";
 import { problems } from "../http/openapi.ts";
 import type { ApiServer } from "../http/server.ts";
 import { openSse, type SseWriter } from "../http/sse.ts";
@@ -13,7 +13,7 @@ import { encodeEvent } from "./grammar.ts";
 import { type Preflight, type PreflightDeps, preflight, type SendRequest } from "./preflight.ts";
 import { type RelayDeps, relay } from "./relay.ts";
 import { replayEvents } from "./replay.ts";
-import { type ReserveDeps, reserve } from "./reserve.ts";
+import { type ReserveDeps, type Reserved, reserve } from "./reserve.ts";
 import { type RunDeps, runTurn } from "./run.ts";
 import { findTurnStatus, type TurnStatusRow } from "./store.ts";
 import { turnStatusView } from "./turn.ts";
@@ -158,8 +158,34 @@ const answer = async (
   reply: FastifyReply,
   send: SendRequest,
 ): Promise<void> => {
+  const begun = await begin(deps, request, send);
+  if (begun.kind === "replay") return replay(deps, request, reply, send, begun);
+  const { turn, cancellation } = begun;
+  const open = (onSilence: () => void): SseWriter =>
+    openSse(reply, { silenceMs: deps.silenceMs, stalledMs: deps.stalledMs, onSilence });
+  await relay(deps, turn, runTurn(deps, turn, cancellation), open, cancellation);
+};
+
+type Begun = Extract<Reserved, { kind: "running" }> | Extract<Preflight, { kind: "replay" }>;
+
+/** Everything before the stream: the reads, then the transaction. A shutdown waits for it. */
+const begin = async (deps: TurnRoutesDeps, request: FastifyRequest, send: SendRequest): Promise<Begun> => {
+  const decided = deps.running.expect();
+  try {
+    return await preflightAndReserve(deps, request, send);
+  } finally {
+    decided();
+  }
+};
+
+const preflightAndReserve = async (
+  deps: TurnRoutesDeps,
+  request: FastifyRequest,
+  send: SendRequest,
+): Promise<Begun> => {
   const found = await preflight(deps, request.actor, send);
-  if (found.kind === "replay") return replay(deps, request, reply, send, found);
+  if (found.kind === "replay") return found;
+  if (deps.running.stopped !== null) throw shuttingDown();
   if (deps.maxActiveStreams > 0 && deps.running.size >= deps.maxActiveStreams) {
     throw new AppError("service_unavailable", {
       detail: "Too many answers are being generated.",
@@ -167,13 +193,7 @@ const answer = async (
     });
   }
   const reserved = await reserve(deps, found.plan);
-  if (reserved.kind === "replay") {
-    return replay(deps, request, reply, send, { ...reserved, selectedModel: found.plan.selectedModel });
-  }
-  const { turn, cancellation } = reserved;
-  const open = (onSilence: () => void): SseWriter =>
-    openSse(reply, { silenceMs: deps.silenceMs, stalledMs: deps.stalledMs, onSilence });
-  await relay(deps, turn, runTurn(deps, turn, cancellation), open, cancellation);
+  return reserved.kind === "replay" ? { ...reserved, selectedModel: found.plan.selectedModel } : reserved;
 };
 
 const replay = async (

@@ -1,5 +1,6 @@
 import type { Db } from "../db/pool.ts";
 import type { LlmProvider, ProviderTarget } from "../providers/contract.ts";
+import { brokenTerminal } from "./answer.ts";
 import type { Cancellation, RunningTurns } from "./cancellation.ts";
 import { type ClosingDeps, closingEvents } from "./closing.ts";
 import { type FinalizeDeps, finalizeTurn } from "./finalize.ts";
@@ -7,6 +8,8 @@ import { generate } from "./generate.ts";
 import type { StreamEvent } from "./grammar.ts";
 import type { RunningTurn } from "./running.ts";
 import { countToolCalls } from "./store.ts";
+import { createToolCallWriter } from "./tool-calls.ts";
+import type { Terminal } from "./turn.ts";
 
 export interface RunDeps extends FinalizeDeps, ClosingDeps {
   readonly db: Db;
@@ -36,20 +39,7 @@ export async function* runTurn(
       },
     ];
     deps.running.setGenerating(turn.id, true);
-    const terminal = yield* generate(
-      {
-        adapter: deps.adapterOf(turn.target),
-        metrics: deps.metrics,
-        logger: deps.logger,
-        countToolCalls: (calls) => {
-          countToolCalls(deps.db, turn.actor.tenantId, turn.id, calls).catch((error: unknown) => {
-            deps.logger.warn({ err: error, turn_id: turn.id }, "tool counter write failed");
-          });
-        },
-      },
-      turn,
-      cancellation,
-    );
+    const terminal = yield* generateSafely(deps, turn, cancellation);
     deps.running.setGenerating(turn.id, false);
     clearTimeout(deadline);
     const finalized = await finalizeTurn(deps, turn, terminal);
@@ -58,5 +48,25 @@ export async function* runTurn(
     clearTimeout(deadline);
     deps.metrics.add("active_streams", {}, -1);
     deps.running.remove(turn.id);
+  }
+}
+
+/** As `generate`; whatever breaks, the turn ends and is settled. */
+async function* generateSafely(
+  deps: RunDeps,
+  turn: RunningTurn,
+  cancellation: Cancellation,
+): AsyncGenerator<readonly StreamEvent[], Terminal, void> {
+  const { db, logger, metrics } = deps;
+  const toolCalls = createToolCallWriter(
+    (calls) => countToolCalls(db, turn.actor.tenantId, turn.id, calls),
+    (error) => logger.warn({ err: error, turn_id: turn.id }, "tool counter write failed"),
+  );
+  try {
+    const adapter = deps.adapterOf(turn.target);
+    return yield* generate({ adapter, metrics, logger, countToolCalls: toolCalls }, turn, cancellation);
+  } catch (error) {
+    logger.error({ err: error, turn_id: turn.id }, "a turn broke off");
+    return brokenTerminal(error);
   }
 }

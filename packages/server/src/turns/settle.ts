@@ -1,13 +1,21 @@
+import type { CountHit } from "../audit/redact.ts";
 import type { UserId } from "../auth/actor.ts";
 import { isTransient, type Tx } from "../db/tx.ts";
 import { insertAssistantMessage } from "../messages/store.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
 import { type QuotaAnomaly, settleQuota } from "../quota/store.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { type Bill, billTurn } from "./billing.ts";
 import type { Ending } from "./ending.ts";
 import { turnEvents } from "./events.ts";
 import { type FinalizedRow, setAssistantMessage } from "./finalize-store.ts";
 import type { ToolCounts } from "./turn.ts";
+
+export interface SettleDeps {
+  readonly outbox: TurnOutbox;
+  readonly overshootToleranceBp: bigint;
+  readonly metrics: Metrics;
+}
 
 /** What ending a turn needs of the outbox. */
 export type TurnOutbox = Pick<OutboxEnqueuer, "enqueueMany" | "flush">;
@@ -31,7 +39,7 @@ export class MessagePersistenceError extends Error {
  */
 export const settleEnded = async (
   tx: Tx,
-  deps: { readonly outbox: TurnOutbox; readonly overshootToleranceBp: bigint },
+  deps: SettleDeps,
   row: FinalizedRow,
   ending: Ending,
 ): Promise<Settlement> => {
@@ -50,8 +58,13 @@ export const settleEnded = async (
   });
   // The message goes first: whatever fails behind it in the batch cannot be mistaken for its failure.
   const stored = ending.answer === null ? [] : storeAnswer(tx, row, ending, ending.answer);
+  const redactions: Parameters<CountHit>[0][] = [];
+  const events = turnEvents(row, ending, bill, tools, (pattern) => redactions.push(pattern));
+  tx.afterCommit(() => {
+    for (const pattern of redactions) deps.metrics.count("audit_redaction_hits", { pattern });
+  });
   const settled = settle(tx, row, ending, bill, tools);
-  const enqueued = deps.outbox.enqueueMany(tx, turnEvents(row, ending, bill, tools));
+  const enqueued = deps.outbox.enqueueMany(tx, events);
   tx.afterCommit(deps.outbox.flush);
   tx.commitNow();
   const [message] = await Promise.allSettled([...stored, settled, enqueued]);

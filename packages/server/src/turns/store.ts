@@ -79,6 +79,7 @@ export interface NewTurn {
   readonly tenantId: TenantId;
   readonly chatId: string;
   readonly requestId: string;
+  readonly requesterType: "user" | "system";
   readonly requesterUserId: string;
   readonly fingerprint: Buffer;
   readonly webSearch: boolean;
@@ -96,7 +97,7 @@ const insertTurnStatement: Statement = {
       started_at, last_progress_at, updated_at
     )
     select
-      $1, $2, $3, $4, 'user', $5, 'running', $6, $7, $8, $9, clock.started_at, clock.started_at, clock.started_at
+      $1, $2, $3, $4, $10, $5, 'running', $6, $7, $8, $9, clock.started_at, clock.started_at, clock.started_at
     from (
       select greatest(
         now(),
@@ -125,6 +126,7 @@ export const insertTurn = (tx: Tx, turn: NewTurn): Promise<Result<{ started_at: 
     turn.webSearch,
     turn.onDisconnect,
     turn.ownerInstanceId,
+    turn.requesterType,
   ]);
 
 const fillReserve: Statement = {

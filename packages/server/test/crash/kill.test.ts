@@ -6,6 +6,7 @@ import { textOf } from "../support/stream.ts";
 import {
   ageDeadOwners,
   createGround,
+  expireLeases,
   type Ground,
   newChat,
   send,
@@ -149,6 +150,7 @@ describe("kill -9 at each row of turns.md §13 (§23.20)", () => {
       async () => (await db.query("select from chat_turns where state = 'completed'")).rowCount === 1,
     );
     await first.kill();
+    await expireLeases(ground);
     const next = await ground.start();
     expect(await turnStatus(next, chatId, requestId)).toMatchObject({ state: "done" });
     const replay = await (await send(next, chatId, requestId)).rest();

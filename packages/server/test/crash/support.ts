@@ -95,6 +95,13 @@ export const ageDeadOwners = async ({ database }: Ground): Promise<void> => {
   );
 };
 
+/** Lets the time pass after which a dead worker's partitions are free again (outbox.md §15). */
+export const expireLeases = async ({ database }: Ground): Promise<void> => {
+  await database.db.query(
+    "update outbox_partition set lease_until = now() - interval '1 second' where lease_token is not null",
+  );
+};
+
 /** What must hold when nothing runs: no reserve, and spent equals the published usage, once per key. */
 export const settledBooks = async (
   ground: Ground,

@@ -79,5 +79,8 @@ const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? val
 
 const text = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined);
 
-const count = (value: unknown): number =>
-  typeof value === "number" && Number.isSafeInteger(value) && value > 0 ? value : 0;
+/** A counter as reported; what is no number becomes NaN, so that nobody bills it (quota.md §1.3). */
+const count = (value: unknown): number => {
+  if (value === undefined || value === null) return 0;
+  return typeof value === "number" ? value : Number.NaN;
+};
