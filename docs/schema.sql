@@ -1,4 +1,4 @@
--- The schema all migrations lead to, written by `UPDATE_SCHEMA=1 npx vitest run packages/server/test/db/schema.test.ts`.
+-- The schema all migrations lead to, written by `UPDATE_SNAPSHOTS=1 npx vitest run packages/server/test/db/schema.test.ts`.
 -- For reading and for the test that compares it; the database is made by migrations/ alone.
 
 create table app_instances (
@@ -279,6 +279,7 @@ create table outbox_partition (
   not_before timestamp with time zone,
   head_id bigint,
   head_attempts integer not null default 0,
+  scan_from bigint not null default 0,
   paused boolean not null default false,
   last_served_at timestamp with time zone,
   last_error text,
@@ -390,6 +391,7 @@ CREATE INDEX messages_order_idx ON messages USING btree (chat_id, created_at, id
 CREATE UNIQUE INDEX messages_turn_role_key ON messages USING btree (chat_id, request_id, role) WHERE request_id IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX outbox_dead_fingerprint_idx ON outbox_dead USING btree (fingerprint);
 CREATE INDEX outbox_dead_status_idx ON outbox_dead USING btree (status, last_failed_at);
+CREATE INDEX outbox_parked_until_idx ON outbox_parked USING btree (until);
 
 CREATE TRIGGER attachments_purpose_immutable BEFORE UPDATE OF for_file_search, for_code_interpreter ON attachments FOR EACH ROW WHEN (old.for_file_search IS DISTINCT FROM new.for_file_search OR old.for_code_interpreter IS DISTINCT FROM new.for_code_interpreter) EXECUTE FUNCTION refuse_change();
 CREATE CONSTRAINT TRIGGER chat_turns_answer_check AFTER INSERT OR UPDATE OF state, assistant_message_id ON chat_turns DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (new.state::text = 'completed'::text AND new.assistant_message_id IS NULL) EXECUTE FUNCTION check_completed_turn();
@@ -422,18 +424,23 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION public.outbox_claim(p_queues text[], p_limits integer[], p_batches integer[], p_lease_ms integer[], p_park boolean[], p_token uuid, p_workers text[])
+CREATE OR REPLACE FUNCTION public.outbox_claim(p_queues text[], p_limits integer[], p_batches integer[], p_lease_ms integer[], p_park boolean[], p_token uuid, p_workers text[], p_closed bigint)
  RETURNS TABLE(partition_id integer, id bigint, message_id uuid, tenant_id uuid, order_key uuid, kind character varying, payload text, trace text, age_ms double precision, attempts integer, parked boolean)
  LANGUAGE plpgsql
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
  SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 declare
   v_ids int[];
+  v_id int;
+  v_left int;
+  v_rows int;
+  v_first bigint;
   v_began timestamptz;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -442,157 +449,251 @@ begin
   perform set_config('synchronous_commit', 'off', true);
 
   for v_queue in 1 .. cardinality(p_queues) loop
-    -- Least recently served first. The scalar subquery cannot be pulled up into a join, so each
-    -- partition costs one probe of the primary key.
-    select array_agg(due.id)
-    into v_ids
-    from (
-      select p.id
-      from outbox_partition p
-      where p.queue = p_queues[v_queue]
-        and not p.paused
-        and (p.lease_until is null or p.lease_until <= now())
-        and (p.not_before is null or p.not_before <= now())
-        and (
-          select m.id
-          from outbox_message m
-          where m.partition_id = p.id
-          order by m.id
-          limit 1
-        ) is not null
-      order by p.last_served_at nulls first
-      limit p_limits[v_queue]
-      for update of p skip locked
-    ) due;
-    continue when v_ids is null;
+    v_left := p_limits[v_queue];
 
-    if not p_park[v_queue]
-      or not exists (select from outbox_parked k where k.partition_id = any (v_ids))
-    then
-      return query
-      with head as materialized (
+    -- Partitions that give nothing, because all their keys wait or because somebody has emptied them
+    -- meanwhile, must not take the place of others: then the next ones are looked at. The rounds are
+    -- bounded; what they leave has waited longest at the next claim.
+    for v_round in 1 .. 4 loop
+      -- Least recently served first. The scalar subquery cannot be pulled up into a join, so each
+      -- partition costs one probe of the primary key.
+      select array_agg(due.id)
+      into v_ids
+      from (
+        select p.id
+        from outbox_partition p
+        where p.queue = p_queues[v_queue]
+          and not p.paused
+          and (p.lease_until is null or p.lease_until <= now())
+          and (p.not_before is null or p.not_before <= now())
+          and (
+            select m.id
+            from outbox_message m
+            where m.partition_id = p.id
+              and m.id >= p.scan_from
+            order by m.id
+            limit 1
+          ) is not null
+        order by p.last_served_at nulls first
+        limit v_left
+        for update of p skip locked
+      ) due;
+      exit when v_ids is null;
+
+      if not p_park[v_queue]
+        or not exists (select from outbox_parked k where k.partition_id = any (v_ids))
+      then
+        return query
+        with head as materialized (
+          select
+            m.partition_id, m.id, m.message_id, m.tenant_id, m.order_key, m.kind, m.payload, m.trace,
+            m.created_at, case when m.id = p.head_id then p.head_attempts + 1 else 1 end as attempts
+          from outbox_partition p
+          cross join lateral (
+            select *
+            from outbox_message q
+            where q.partition_id = p.id
+              and q.id >= p.scan_from
+            order by q.id
+            limit p_batches[v_queue]
+          ) m
+          where p.id = any (v_ids)
+        ),
+        leased as (
+          update outbox_partition p
+          set
+            lease_token = p_token,
+            lease_until = now() + p_lease_ms[v_queue] * interval '1 ms',
+            locked_by = p_workers[v_queue],
+            not_before = null,
+            head_attempts = case when p.head_id = f.id then p.head_attempts + 1 else 1 end,
+            head_id = f.id,
+            scan_from = greatest(p.scan_from, least(f.id, p_closed + 1)),
+            last_served_at = now()
+          from (select h.partition_id, min(h.id) as id from head h group by h.partition_id) f
+          where p.id = f.partition_id
+        )
         select
-          m.partition_id, m.id, m.message_id, m.tenant_id, m.order_key, m.kind, m.payload, m.trace,
-          m.created_at, case when m.id = p.head_id then p.head_attempts + 1 else 1 end as attempts
+          h.partition_id, h.id, h.message_id, h.tenant_id, h.order_key, h.kind, h.payload, h.trace,
+          extract(epoch from now() - h.created_at)::float8 * 1000, h.attempts, false
+        from head h;
+
+        exit when cardinality(v_ids) < v_left;
+        select v_left - count(*)
+        into v_left
+        from outbox_partition p
+        where p.id = any (v_ids)
+          and p.lease_token = p_token;
+        exit when v_left = 0;
+        continue;
+      end if;
+
+      v_rows := v_left;
+      foreach v_id in array v_ids loop
+        -- Some key waits: read around it, and count the attempt of keys whose wait is over. Their next
+        -- wait is written now, the acknowledgement corrects it: should this worker die of them, their
+        -- neighbours are served first. The waiting keys are hashed once, not probed per message.
+        v_began := clock_timestamp();
+        select m.id
+        into v_first
         from outbox_partition p
         cross join lateral (
-          select *
+          select q.id
           from outbox_message q
           where q.partition_id = p.id
+            and q.id >= p.scan_from
+          order by q.id
+          limit 1
+        ) m
+        where p.id = v_id;
+        continue when v_first is null;
+
+        return query
+        with head as materialized (
+          select q.*
+          from outbox_message q
+          where q.partition_id = v_id
+            and q.id >= v_first
+            and q.order_key not in (
+              select w.order_key
+              from outbox_parked w
+              where w.partition_id = v_id
+                -- Not by the index on until, which has the keys of all partitions.
+                and w.until + interval '0' > now()
+            )
           order by q.id
           limit p_batches[v_queue]
-        ) m
-        where p.id = any (v_ids)
-      ),
-      leased as (
+        ),
+        tried as materialized (
+          select h.*, k.tid, k.attempts as parked_attempts
+          from head h
+          left join lateral (
+            select o.ctid as tid, o.attempts
+            from outbox_parked o
+            where o.partition_id = h.partition_id
+              and o.order_key = h.order_key
+            limit 1
+          ) k on true
+        ),
+        leased as (
+          update outbox_partition p
+          set
+            lease_token = p_token,
+            lease_until = now() + p_lease_ms[v_queue] * interval '1 ms',
+            locked_by = p_workers[v_queue],
+            not_before = null,
+            head_attempts = case when p.head_id = f.id then p.head_attempts + 1 else 1 end,
+            head_id = f.id,
+            scan_from = greatest(p.scan_from, least(v_first, p_closed + 1)),
+            last_served_at = now()
+          from (select min(h.id) as id from head h) f
+          where p.id = v_id
+            and f.id is not null
+        ),
+        resumed as (
+          update outbox_parked k
+          set
+            attempts = k.attempts + 1,
+            until = now()
+              + (p_lease_ms[v_queue] + least(60000, 500 * 2 ^ least(k.attempts, 10))) * interval '1 ms'
+          where k.ctid = any (array(select t.tid from tried t where t.tid is not null))
+        )
+        select
+          t.partition_id, t.id, t.message_id, t.tenant_id, t.order_key, t.kind, t.payload, t.trace,
+          extract(epoch from now() - t.created_at)::float8 * 1000,
+          coalesce(
+            t.parked_attempts + 1,
+            case when t.id = p.head_id then p.head_attempts + 1 else 1 end
+          ),
+          t.parked_attempts is not null
+        from tried t
+        cross join outbox_partition p
+        where p.id = v_id
+        order by t.id;
+
+        if found then
+          v_left := v_left - 1;
+          continue;
+        end if;
+
+        -- Every key waits. Looking again costs a scan over the waiting messages, so the next look is due
+        -- after twenty times what this one took, for all such partitions: at most 5 % of one core.
         update outbox_partition p
         set
-          lease_token = p_token,
-          lease_until = now() + p_lease_ms[v_queue] * interval '1 ms',
-          locked_by = p_workers[v_queue],
-          not_before = null,
-          head_attempts = case when p.head_id = f.id then p.head_attempts + 1 else 1 end,
-          head_id = f.id,
+          not_before = least(
+            (
+              select min(k.until)
+              from outbox_parked k
+              where k.partition_id = v_id
+                and k.until > now()
+            ),
+            now()
+              + greatest(
+                interval '100 ms',
+                20 * cardinality(v_ids) * (clock_timestamp() - v_began)
+              )
+          ),
+          scan_from = greatest(p.scan_from, least(v_first, p_closed + 1)),
           last_served_at = now()
-        from (select h.partition_id, min(h.id) as id from head h group by h.partition_id) f
-        where p.id = f.partition_id
-      )
-      select
-        h.partition_id, h.id, h.message_id, h.tenant_id, h.order_key, h.kind, h.payload, h.trace,
-        extract(epoch from now() - h.created_at)::float8 * 1000, h.attempts, false
-      from head h;
-      continue;
-    end if;
-
-    -- Some key waits: read around it, and count the attempt of keys whose wait is over.
-    v_began := clock_timestamp();
-    return query
-    with head as materialized (
-      select
-        m.partition_id, m.id, m.message_id, m.tenant_id, m.order_key, m.kind, m.payload, m.trace,
-        m.created_at, m.parked_attempts,
-        case when m.id = p.head_id then p.head_attempts + 1 else 1 end as attempts
-      from outbox_partition p
-      cross join lateral (
-        select q.*, k.attempts as parked_attempts
-        from outbox_message q
-        left join outbox_parked k on k.partition_id = q.partition_id and k.order_key = q.order_key
-        where q.partition_id = p.id
-          and (k.until is null or k.until <= now())
-        order by q.id
-        limit p_batches[v_queue]
-      ) m
-      where p.id = any (v_ids)
-    ),
-    leased as (
-      update outbox_partition p
-      set
-        lease_token = p_token,
-        lease_until = now() + p_lease_ms[v_queue] * interval '1 ms',
-        locked_by = p_workers[v_queue],
-        not_before = null,
-        head_attempts = case when p.head_id = f.id then p.head_attempts + 1 else 1 end,
-        head_id = f.id,
-        last_served_at = now()
-      from (select h.partition_id, min(h.id) as id from head h group by h.partition_id) f
-      where p.id = f.partition_id
-    ),
-    resumed as (
-      update outbox_parked k
-      set attempts = k.attempts + 1
-      from (
-        select distinct h.partition_id, h.order_key
-        from head h
-        where h.parked_attempts is not null
-      ) r
-      where k.partition_id = r.partition_id
-        and k.order_key = r.order_key
-    )
-    select
-      h.partition_id, h.id, h.message_id, h.tenant_id, h.order_key, h.kind, h.payload, h.trace,
-      extract(epoch from now() - h.created_at)::float8 * 1000,
-      coalesce(h.parked_attempts + 1, h.attempts), h.parked_attempts is not null
-    from head h;
-
-    -- Every key of such a partition waits. Looking again costs a scan over the waiting messages, so
-    -- the next look is due after twenty times what this one took: at most 5 % of one core.
-    update outbox_partition p
-    set not_before = least(
-      (
-        select min(k.until)
-        from outbox_parked k
-        where k.partition_id = p.id
-          and k.until > now()
-      ),
-      now() + greatest(interval '100 ms', 20 * (clock_timestamp() - v_began))
-    )
-    where p.id = any (v_ids)
-      and p.lease_token is distinct from p_token;
+        where p.id = v_id;
+      end loop;
+      exit when v_left = 0 or cardinality(v_ids) < v_rows;
+    end loop;
   end loop;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION public.outbox_horizon(OUT last_id bigint, OUT writers text[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+begin
+  select case when s.is_called then s.last_value else 0 end
+  into last_id
+  from outbox_message_id_seq s;
+  select coalesce(array_agg(l.virtualtransaction), '{}')
+  into writers
+  from pg_locks l
+  where l.locktype = 'relation'
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    and l.relation = 'outbox_message'::regclass
+    and l.mode = 'RowExclusiveLock';
 end
 $function$;
 
 CREATE OR REPLACE FUNCTION public.outbox_next_due(p_queues text[])
  RETURNS double precision
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
-  select
-    extract(
-      epoch from least(
-        min(p.not_before) filter (where p.not_before > now()),
-        min(p.lease_until) filter (where p.lease_until > now()),
-        (
-          select min(k.until)
-          from outbox_parked k
-          join outbox_partition o on o.id = k.partition_id
-          where k.until > now()
-            and o.queue = any (p_queues)
-        )
-      ) - now()
-    )::float8 * 1000
-  from outbox_partition p
-  where p.queue = any (p_queues)
+begin
+  return (
+    select
+      extract(
+        epoch from least(
+          min(p.not_before) filter (where p.not_before > now()),
+          min(p.lease_until) filter (where p.lease_until > now()),
+          (
+            select k.until
+            from outbox_parked k
+            join outbox_partition o on o.id = k.partition_id
+            where k.until > now()
+              and o.queue = any (p_queues)
+            order by k.until
+            limit 1
+          )
+        ) - now()
+      )::float8 * 1000
+    from outbox_partition p
+    where p.queue = any (p_queues)
+  );
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION public.outbox_settle(p_partitions integer[], p_tokens uuid[], p_delays_ms double precision[], p_heads bigint[], p_attempts integer[], p_errors text[], p_done_partitions integer[], p_done_ids bigint[], p_dead_partitions integer[], p_dead_ids bigint[], p_dead_attempts integer[], p_dead_errors text[], p_parked_partitions integer[], p_parked_keys uuid[], p_parked_delays_ms double precision[], p_parked_attempts integer[], p_resumed_partitions integer[], p_resumed_keys uuid[])
@@ -602,6 +703,7 @@ CREATE OR REPLACE FUNCTION public.outbox_settle(p_partitions integer[], p_tokens
  SET enable_bitmapscan TO 'off'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
  SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 declare
@@ -630,22 +732,38 @@ begin
   from freed f;
 
   delete from outbox_message m
-  using unnest(p_done_partitions, p_done_ids) as d (partition_id, id)
-  where m.partition_id = d.partition_id
-    and m.id = d.id
-    and d.partition_id = any (v_held);
+  where m.ctid = any (array(
+    select q.tid
+    from unnest(p_done_partitions, p_done_ids) as d (partition_id, id)
+    cross join lateral (
+      select o.ctid as tid
+      from outbox_message o
+      where o.partition_id = d.partition_id
+        and o.id = d.id
+      limit 1
+    ) q
+    where d.partition_id = any (v_held)
+  ));
 
   if cardinality(p_dead_ids) > 0 then
-    with gone as (
-      delete from outbox_message m
-      using unnest(p_dead_partitions, p_dead_ids, p_dead_attempts, p_dead_errors)
+    with gone as materialized (
+      select
+        q.ctid as tid, q.partition_id, q.id, q.message_id, q.tenant_id, q.order_key, q.kind, q.payload,
+        q.trace, q.created_at, d.attempts, d.error
+      from unnest(p_dead_partitions, p_dead_ids, p_dead_attempts, p_dead_errors)
         as d (partition_id, id, attempts, error)
-      where m.partition_id = d.partition_id
-        and m.id = d.id
-        and d.partition_id = any (v_held)
-      returning
-        m.partition_id, m.id, m.message_id, m.tenant_id, m.order_key, m.kind, m.payload, m.trace,
-        m.created_at, d.attempts, d.error
+      cross join lateral (
+        select o.ctid, o.*
+        from outbox_message o
+        where o.partition_id = d.partition_id
+          and o.id = d.id
+        limit 1
+      ) q
+      where d.partition_id = any (v_held)
+    ),
+    removed as (
+      delete from outbox_message m
+      where m.ctid = any (array(select g.tid from gone g))
     )
     insert into outbox_dead (
       queue, partition_id, message_id, tenant_id, order_key, kind, payload, trace, created_at,
@@ -674,10 +792,18 @@ begin
 
   if cardinality(p_resumed_keys) > 0 then
     delete from outbox_parked k
-    using unnest(p_resumed_partitions, p_resumed_keys) as r (partition_id, order_key)
-    where k.partition_id = r.partition_id
-      and k.order_key = r.order_key
-      and r.partition_id = any (v_held);
+    where k.ctid = any (array(
+      select w.tid
+      from unnest(p_resumed_partitions, p_resumed_keys) as r (partition_id, order_key)
+      cross join lateral (
+        select o.ctid as tid
+        from outbox_parked o
+        where o.partition_id = r.partition_id
+          and o.order_key = r.order_key
+        limit 1
+      ) w
+      where r.partition_id = any (v_held)
+    ));
   end if;
 
   return v_held;

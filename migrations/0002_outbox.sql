@@ -13,6 +13,9 @@ create table outbox_partition (
   -- The message the attempts belong to. Raised at the claim, so that a crash counts.
   head_id bigint,
   head_attempts int not null default 0 check (head_attempts >= 0),
+  -- No message below this id is there or can still be committed: claims start here, past the deleted
+  -- rows that cannot be vacuumed while some snapshot is held. 0 after moving messages by hand.
+  scan_from bigint not null default 0,
   paused boolean not null default false,
   last_served_at timestamptz,
   last_error text,
@@ -116,7 +119,8 @@ create function outbox_claim(
   p_lease_ms int[],
   p_park boolean[],
   p_token uuid,
-  p_workers text[]
+  p_workers text[],
+  p_closed bigint
 ) returns table (
   partition_id int,
   id bigint,
@@ -142,7 +146,10 @@ as $$
 #variable_conflict use_column
 declare
   v_ids int[];
+  v_id int;
   v_left int;
+  v_rows int;
+  v_first bigint;
   v_began timestamptz;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -172,6 +179,7 @@ begin
             select m.id
             from outbox_message m
             where m.partition_id = p.id
+              and m.id >= p.scan_from
             order by m.id
             limit 1
           ) is not null
@@ -194,6 +202,7 @@ begin
             select *
             from outbox_message q
             where q.partition_id = p.id
+              and q.id >= p.scan_from
             order by q.id
             limit p_batches[v_queue]
           ) m
@@ -208,6 +217,7 @@ begin
             not_before = null,
             head_attempts = case when p.head_id = f.id then p.head_attempts + 1 else 1 end,
             head_id = f.id,
+            scan_from = greatest(p.scan_from, least(f.id, p_closed + 1)),
             last_served_at = now()
           from (select h.partition_id, min(h.id) as id from head h group by h.partition_id) f
           where p.id = f.partition_id
@@ -216,34 +226,63 @@ begin
           h.partition_id, h.id, h.message_id, h.tenant_id, h.order_key, h.kind, h.payload, h.trace,
           extract(epoch from now() - h.created_at)::float8 * 1000, h.attempts, false
         from head h;
-      else
+
+        exit when cardinality(v_ids) < v_left;
+        select v_left - count(*)
+        into v_left
+        from outbox_partition p
+        where p.id = any (v_ids)
+          and p.lease_token = p_token;
+        exit when v_left = 0;
+        continue;
+      end if;
+
+      v_rows := v_left;
+      foreach v_id in array v_ids loop
         -- Some key waits: read around it, and count the attempt of keys whose wait is over. Their next
         -- wait is written now, the acknowledgement corrects it: should this worker die of them, their
-        -- neighbours are served first.
+        -- neighbours are served first. The waiting keys are hashed once, not probed per message.
         v_began := clock_timestamp();
+        select m.id
+        into v_first
+        from outbox_partition p
+        cross join lateral (
+          select q.id
+          from outbox_message q
+          where q.partition_id = p.id
+            and q.id >= p.scan_from
+          order by q.id
+          limit 1
+        ) m
+        where p.id = v_id;
+        continue when v_first is null;
+
         return query
         with head as materialized (
-          select
-            m.partition_id, m.id, m.message_id, m.tenant_id, m.order_key, m.kind, m.payload, m.trace,
-            m.created_at, m.parked_attempts,
-            case when m.id = p.head_id then p.head_attempts + 1 else 1 end as attempts
-          from outbox_partition p
-          cross join lateral (
-            select q.*, k.attempts as parked_attempts
-            from outbox_message q
-            left join lateral (
-              select o.until, o.attempts
-              from outbox_parked o
-              where o.partition_id = q.partition_id
-                and o.order_key = q.order_key
-              limit 1
-            ) k on true
-            where q.partition_id = p.id
-              and (k.until is null or k.until <= now())
-            order by q.id
-            limit p_batches[v_queue]
-          ) m
-          where p.id = any (v_ids)
+          select q.*
+          from outbox_message q
+          where q.partition_id = v_id
+            and q.id >= v_first
+            and q.order_key not in (
+              select w.order_key
+              from outbox_parked w
+              where w.partition_id = v_id
+                -- Not by the index on until, which has the keys of all partitions.
+                and w.until + interval '0' > now()
+            )
+          order by q.id
+          limit p_batches[v_queue]
+        ),
+        tried as materialized (
+          select h.*, k.tid, k.attempts as parked_attempts
+          from head h
+          left join lateral (
+            select o.ctid as tid, o.attempts
+            from outbox_parked o
+            where o.partition_id = h.partition_id
+              and o.order_key = h.order_key
+            limit 1
+          ) k on true
         ),
         leased as (
           update outbox_partition p
@@ -254,9 +293,11 @@ begin
             not_before = null,
             head_attempts = case when p.head_id = f.id then p.head_attempts + 1 else 1 end,
             head_id = f.id,
+            scan_from = greatest(p.scan_from, least(v_first, p_closed + 1)),
             last_served_at = now()
-          from (select h.partition_id, min(h.id) as id from head h group by h.partition_id) f
-          where p.id = f.partition_id
+          from (select min(h.id) as id from head h) f
+          where p.id = v_id
+            and f.id is not null
         ),
         resumed as (
           update outbox_parked k
@@ -264,52 +305,72 @@ begin
             attempts = k.attempts + 1,
             until = now()
               + (p_lease_ms[v_queue] + least(60000, 500 * 2 ^ least(k.attempts, 10))) * interval '1 ms'
-          where k.ctid = any (array(
-            select o.tid
-            from head h
-            cross join lateral (
-              select w.ctid as tid
-              from outbox_parked w
-              where w.partition_id = h.partition_id
-                and w.order_key = h.order_key
-              limit 1
-            ) o
-            where h.parked_attempts is not null
-          ))
+          where k.ctid = any (array(select t.tid from tried t where t.tid is not null))
         )
         select
-          h.partition_id, h.id, h.message_id, h.tenant_id, h.order_key, h.kind, h.payload, h.trace,
-          extract(epoch from now() - h.created_at)::float8 * 1000,
-          coalesce(h.parked_attempts + 1, h.attempts), h.parked_attempts is not null
-        from head h;
+          t.partition_id, t.id, t.message_id, t.tenant_id, t.order_key, t.kind, t.payload, t.trace,
+          extract(epoch from now() - t.created_at)::float8 * 1000,
+          coalesce(
+            t.parked_attempts + 1,
+            case when t.id = p.head_id then p.head_attempts + 1 else 1 end
+          ),
+          t.parked_attempts is not null
+        from tried t
+        cross join outbox_partition p
+        where p.id = v_id
+        order by t.id;
 
-        -- Every key of such a partition waits. Looking again costs a scan over the waiting messages,
-        -- so the next look is due after twenty times what this one took: at most 5 % of one core.
+        if found then
+          v_left := v_left - 1;
+          continue;
+        end if;
+
+        -- Every key waits. Looking again costs a scan over the waiting messages, so the next look is due
+        -- after twenty times what this one took, for all such partitions: at most 5 % of one core.
         update outbox_partition p
         set
           not_before = least(
             (
               select min(k.until)
               from outbox_parked k
-              where k.partition_id = p.id
+              where k.partition_id = v_id
                 and k.until > now()
             ),
-            now() + greatest(interval '100 ms', 20 * (clock_timestamp() - v_began))
+            now()
+              + greatest(
+                interval '100 ms',
+                20 * cardinality(v_ids) * (clock_timestamp() - v_began)
+              )
           ),
+          scan_from = greatest(p.scan_from, least(v_first, p_closed + 1)),
           last_served_at = now()
-        where p.id = any (v_ids)
-          and p.lease_token is distinct from p_token;
-      end if;
-
-      exit when cardinality(v_ids) < v_left;
-      select v_left - count(*)
-      into v_left
-      from outbox_partition p
-      where p.id = any (v_ids)
-        and p.lease_token = p_token;
-      exit when v_left = 0;
+        where p.id = v_id;
+      end loop;
+      exit when v_left = 0 or cardinality(v_ids) < v_rows;
     end loop;
   end loop;
+end
+$$;
+
+-- What claims need to know to start past deleted messages: the last id handed out, and who may still
+-- commit a message with it or a smaller one. An insert locks the table before it takes its id, so
+-- whoever is not among the writers, read after the id, has ended: once all of them have, no message up
+-- to the id can appear any more.
+create function outbox_horizon(out last_id bigint, out writers text[])
+language plpgsql
+volatile
+as $$
+begin
+  select case when s.is_called then s.last_value else 0 end
+  into last_id
+  from outbox_message_id_seq s;
+  select coalesce(array_agg(l.virtualtransaction), '{}')
+  into writers
+  from pg_locks l
+  where l.locktype = 'relation'
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    and l.relation = 'outbox_message'::regclass
+    and l.mode = 'RowExclusiveLock';
 end
 $$;
 

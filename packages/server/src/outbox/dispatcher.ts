@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { type Db, isConnectionLost, type Queryable, runStatement } from "../db/pool.ts";
+import { type Db, isConnectionLost, type Queryable } from "../db/pool.ts";
 import { backoffMs } from "../lib/backoff.ts";
 import { sleep } from "../lib/sleep.ts";
 import { Batches, type BatchOptions } from "./batches.ts";
+import { createHorizon } from "./horizon.ts";
 import type { Settlement } from "./settle.ts";
-import { type ClaimRequest, claim, readNextDue, settle } from "./store.ts";
+import { type ClaimRequest, claim, readHorizon, readNextDue, settle } from "./store.ts";
 import { createGate } from "./wake.ts";
 
 export interface DispatcherOptions extends BatchOptions {
@@ -37,6 +38,7 @@ export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #gate = createGate();
   readonly #batches: Batches;
+  #horizon = createHorizon();
   #settlements: Settlement[] = [];
   #loop: Promise<void> | null = null;
   #halted = false;
@@ -100,6 +102,8 @@ export class Dispatcher {
       return wait;
     } catch (error) {
       this.#options.logger.warn({ err: error, processing_stage: "outbox" }, "outbox pass failed");
+      // It may be another server now, whose ids are not as far.
+      this.#horizon = createHorizon();
       const wait = backoffMs(this.#failures, { baseMs: 200, maxMs: 30_000 });
       this.#failures += 1;
       // A wake-up does not shorten this wait: the database, not the work, is what is missing.
@@ -142,16 +146,20 @@ export class Dispatcher {
     const client = await this.#options.db.connect();
     const settlements = this.#batches.current(this.#settlements);
     this.#settlements = [];
-    const db: Queryable = { query: (statement, values = []) => runStatement(client, statement, values) };
+    const pool = this.#options.db;
+    const db: Queryable = { query: (statement, values = []) => pool.run(client, statement, values) };
     const token = randomUUID();
     const sentAt = performance.now();
     const names = this.#options.served.map(({ settings }) => settings.name);
-    const [stood, messages, nextDue] = await Promise.allSettled([
+    const claims = requests.length > 0;
+    const [stood, messages, nextDue, horizon] = await Promise.allSettled([
       settlements.length > 0 ? settle(db, settlements) : new Set<number>(),
-      requests.length > 0 ? claim(db, requests, token) : [],
-      requests.length > 0 ? readNextDue(db, names) : null,
+      claims ? claim(db, requests, token, this.#horizon.closed) : [],
+      claims ? readNextDue(db, names) : null,
+      claims && this.#horizon.due(sentAt) ? readHorizon(db) : null,
     ]);
-    const failed = [stood, messages, nextDue].find((answer) => answer.status === "rejected");
+    const answers = [stood, messages, nextDue, horizon];
+    const failed = answers.find((answer) => answer.status === "rejected");
     client.release(failed !== undefined && isConnectionLost(failed.reason));
     if (stood.status === "fulfilled") this.#batches.settled(settlements, stood.value);
     else this.#settlements.unshift(...this.#batches.retriable(settlements));
@@ -159,6 +167,7 @@ export class Dispatcher {
     const claimed = messages.status === "fulfilled" ? messages.value : [];
     if (claimed.length > 0) this.#lastSeen = sentAt;
     const counts = this.#batches.begin(claimed, token, sentAt);
+    if (horizon.status === "fulfilled" && horizon.value !== null) this.#horizon.learn(horizon.value, sentAt);
     if (failed !== undefined) throw failed.reason;
     return {
       more: requests.some(({ settings, partitions }) => (counts.get(settings.kind) ?? 0) >= partitions),

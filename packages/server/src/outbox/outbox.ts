@@ -108,7 +108,7 @@ export const createOutbox = (deps: OutboxDeps): Outbox => {
         .catch((error: unknown) => logger.warn({ err: error }, "outbox does not hear other processes"));
     }
     await started.start();
-    gauges = startLoop(() => recordDepth(db, metrics, queues), {
+    gauges = startLoop(() => recordDepth(db, { metrics, logger }, queues), {
       intervalMs: gaugeIntervalMs,
       firstDelayMs: 0,
       onError: (error) => logger.warn({ err: error }, "outbox gauges not available"),

@@ -1,5 +1,5 @@
-import type { Queryable, Result, Statement } from "../db/pool.ts";
-import type { Tx } from "../db/tx.ts";
+import type { Db, Queryable, Result, Statement } from "../db/pool.ts";
+import { inTransaction, type Tx } from "../db/tx.ts";
 import type { Message } from "./message.ts";
 import type { QueueKind, QueueSettings } from "./queue.ts";
 import type { Settlement } from "./settle.ts";
@@ -116,18 +116,22 @@ const claimStatement: Statement = {
   text: `
     select
       partition_id, id, message_id, tenant_id, order_key, kind, payload, trace, age_ms, attempts, parked
-    from outbox_claim($1, $2, $3, $4, $5, $6, $7)`,
+    from outbox_claim($1, $2, $3, $4, $5, $6, $7, $8)`,
 };
 
 /** Array literals by hand: the elements need no quoting and there are thousands of them. */
 const plainArray = (items: readonly (string | number | bigint | boolean | null)[]): string =>
   `{${items.map((item) => item ?? "null").join(",")}}`;
 
-/** Leases due partitions under the token and returns their heads, partition by partition, in order. */
+/**
+ * Leases due partitions under the token and returns their heads, partition by partition, in order.
+ * `closed`: no message up to this id can still be committed; 0 when that is not known.
+ */
 export const claim = async (
   db: Queryable,
   requests: readonly ClaimRequest[],
   token: string,
+  closed = 0n,
 ): Promise<Message[]> => {
   const { rows } = await db.query<ClaimedRow>(claimStatement, [
     requests.map((r) => r.settings.name),
@@ -137,6 +141,7 @@ export const claim = async (
     plainArray(requests.map((r) => r.settings.policy === "park_key")),
     token,
     requests.map((r) => r.worker),
+    closed,
   ]);
   return rows.map((row) => ({
     partitionId: row.partition_id,
@@ -192,6 +197,20 @@ export const settle = async (
   return new Set(rows[0]?.held ?? []);
 };
 
+/** The last id handed out, and who may still commit a message with it or a smaller one. */
+export interface HorizonReading {
+  readonly lastId: bigint;
+  readonly writers: readonly string[];
+}
+
+const horizonStatement: Statement = {
+  name: "outbox_horizon",
+  text: `select last_id as "lastId", writers from outbox_horizon()`,
+};
+
+export const readHorizon = async (db: Queryable): Promise<HorizonReading | null> =>
+  (await db.query<HorizonReading>(horizonStatement)).rows[0] ?? null;
+
 const nextDueStatement: Statement = {
   name: "outbox_next_due",
   text: "select outbox_next_due($1) as ms",
@@ -207,6 +226,8 @@ export interface Depth {
   readonly oldestAgeSecs: number;
   readonly dead: number;
   readonly deadOldestAgeSecs: number;
+  /** Partitions with messages below the bound where claims start: none, or something is broken. */
+  readonly stranded: readonly number[];
 }
 
 // One pass over the messages whatever the plan: counting per partition flips to reading the whole table
@@ -230,7 +251,8 @@ const depthStatement: Statement = {
       coalesce(sum(w.backlog), 0)::float8 as "backlog",
       coalesce(max(extract(epoch from now() - h.created_at)), 0)::float8 as "oldestAgeSecs",
       coalesce(max(d.letters), 0)::float8 as "dead",
-      coalesce(max(extract(epoch from now() - d.first_failed_at)), 0)::float8 as "deadOldestAgeSecs"
+      coalesce(max(extract(epoch from now() - d.first_failed_at)), 0)::float8 as "deadOldestAgeSecs",
+      coalesce(array_agg(p.id) filter (where w.head < p.scan_from), '{}') as "stranded"
     from outbox_partition p
     left join waiting w on w.partition_id = p.id
     left join outbox_message h on h.partition_id = w.partition_id and h.id = w.head
@@ -242,6 +264,13 @@ const depthStatement: Statement = {
 /** Backlog and dead letters of each queue, for the gauges. */
 export const readDepth = async (db: Queryable, queues: readonly string[]): Promise<Depth[]> =>
   (await db.query<Depth>(depthStatement, [queues])).rows;
+
+/** Makes claims of these partitions look at all their messages again. */
+export const resetScans = async (db: Db, partitionIds: readonly number[]): Promise<void> => {
+  await inTransaction(db, (tx) =>
+    tx.query("update outbox_partition set scan_from = 0 where id = any ($1)", [partitionIds]),
+  );
+};
 
 /** Partition ids of every queue, by partition number. */
 export type PartitionMap = Readonly<Record<QueueKind, readonly number[]>>;

@@ -89,10 +89,9 @@ describe("telling a lost connection from a refused statement", () => {
   test("so is a session the server has ended", async () => {
     const client = await database.db.pool.connect();
     const running = client.query("select pg_sleep(60)").catch((error: unknown) => error);
-    const { rows } = await database.db.query<{ pid: number }>(
-      "select pid from pg_stat_activity where query = 'select pg_sleep(60)' and datname = current_database()",
-    );
-    await database.db.query("select pg_terminate_backend($1)", [rows[0]?.pid]);
+    const terminate = `select pg_terminate_backend(pid) from pg_stat_activity
+      where query = 'select pg_sleep(60)' and datname = current_database()`;
+    while ((await database.db.query(terminate)).rowCount === 0);
     const error = await running;
     expect(isConnectionLost(error)).toBe(true);
     client.release(true);

@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Db } from "../../src/db/pool.ts";
-import { inTransaction } from "../../src/db/tx.ts";
+import { inTransaction, type Tx } from "../../src/db/tx.ts";
 import { type OutboxEnqueuer, OutboxError } from "../../src/outbox/enqueuer.ts";
 import type { OutboxEvent, UsageEvent } from "../../src/outbox/events.ts";
 import { createOutbox } from "../../src/outbox/outbox.ts";
 import { noLogger } from "../../src/telemetry/log.ts";
+import { noMetrics } from "../../src/telemetry/metrics.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { countRows, numbered, registeredOutbox, tenantOf, testConfig } from "./support.ts";
 
@@ -24,18 +25,14 @@ const usage = (event: UsageEvent): OutboxEvent => ({ kind: "usage", event });
 /** The failure of an enqueue and the statements the transaction had issued by then. */
 const refused = async (events: readonly OutboxEvent[]): Promise<{ reason: unknown; statements: number }> => {
   let statements = 0;
-  const reason = await inTransaction(db, (tx) =>
-    enqueuer.enqueueMany(
-      {
-        ...tx,
-        query: (statement, values) => {
-          statements += 1;
-          return tx.query(statement, values);
-        },
-      },
-      events,
-    ),
-  ).catch((error: unknown) => (error instanceof OutboxError ? error.reason : error));
+  const reason = await inTransaction(db, (tx) => {
+    const query = tx.query.bind(tx);
+    const counted: typeof tx.query = (statement, values) => {
+      statements += 1;
+      return query(statement, values);
+    };
+    return enqueuer.enqueueMany(Object.assign(tx, { query: counted }), events);
+  }).catch((error: unknown) => (error instanceof OutboxError ? error.reason : error));
   return { reason, statements };
 };
 
@@ -56,6 +53,42 @@ describe("enqueue (outbox.md §2, §5)", () => {
     });
     db.onRoundTrip = undefined;
     expect(roundTrips).toBe(1);
+  });
+
+  it("takes the whole transaction down when an event is refused, though the commit is sent already", async () => {
+    const before = await countRows(db, "outbox_message");
+    const event = { ...numbered(tenantOf(0), 1), error_code: "x".repeat(70_000) };
+    const failing = inTransaction(db, async (tx) => {
+      const enqueued = Promise.all([
+        enqueuer.enqueueUsageEvent(tx, numbered(tenantOf(0), 1)),
+        enqueuer.enqueueUsageEvent(tx, event),
+      ]);
+      tx.commitNow();
+      await enqueued;
+    });
+    await expect(failing).rejects.toMatchObject({ reason: "payload_too_large" });
+    expect(await countRows(db, "outbox_message")).toBe(before);
+  });
+
+  it("is told of in log and metrics once it is committed, and not otherwise", async () => {
+    const told: string[] = [];
+    const outbox = await registeredOutbox(db, {
+      logger: { ...noLogger, info: (_fields, message) => told.push(message), child: () => noLogger },
+      metrics: { ...noMetrics, count: (name) => told.push(name) },
+    });
+    const enqueue = (tx: Tx) => outbox.enqueuer.enqueueUsageEvent(tx, numbered(tenantOf(0), 1));
+    const undone = inTransaction(db, async (tx) => {
+      await enqueue(tx);
+      throw new Error("undone");
+    });
+    await expect(undone).rejects.toThrow("undone");
+    expect(told).toEqual([]);
+    await inTransaction(db, async (tx) => {
+      const enqueued = enqueue(tx);
+      tx.commitNow();
+      await enqueued;
+    });
+    expect(told).toEqual(["outbox_enqueue", "outbox event enqueued"]);
   });
 
   it("writes more events than fit one statement, in order", async () => {

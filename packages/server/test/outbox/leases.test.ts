@@ -110,7 +110,7 @@ describe("claim (outbox-engine.md)", () => {
     const client = await db.connect();
     await client.query("begin isolation level repeatable read");
     const claiming = client.query(
-      "select outbox_claim('{}', '{}', '{}', '{}', '{}', gen_random_uuid(), '{}')",
+      "select outbox_claim('{}', '{}', '{}', '{}', '{}', gen_random_uuid(), '{}', 0)",
     );
     await expect(claiming).rejects.toThrow("read committed");
     await client.query("rollback");

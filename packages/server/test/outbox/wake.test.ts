@@ -145,8 +145,32 @@ describe("wake-up (outbox.md §7)", () => {
     expect(passes).toBe(1);
   });
 
-  it("survives a database that comes and goes", async () => {
-    const outbox = await outboxOf();
+  it("survives a database that goes while it is asked, and loses nothing", async () => {
+    const outbox = await outboxOf({ config: { poll_interval_ms: 60_000 } });
+    const record = recorder();
+    await outbox.start(serving({ usage: record.handler }));
+    // The claim waits at the table, and its connection ends there.
+    const lock = await db.connect();
+    await lock.query("begin");
+    await lock.query("lock table outbox_partition in access exclusive mode");
+    await inTransaction(db, (tx) => outbox.enqueuer.enqueueUsageEvent(tx, numbered(tenantOf(0), 1)));
+    outbox.flush();
+    await eventually(async () => {
+      const { rows } = await lock.query("select pg_terminate_backend(pid) from pg_locks where not granted");
+      return rows.length > 0;
+    });
+    await lock.query("commit");
+    lock.release();
+    await record.until((all) => all.length === 1);
+  });
+
+  it("survives the loss of all its connections", async () => {
+    let passes = 0;
+    const outbox = await outboxOf({
+      onPass: () => {
+        passes += 1;
+      },
+    });
     const record = recorder();
     await outbox.start(serving({ usage: record.handler }));
     await db.query(`
@@ -154,12 +178,10 @@ describe("wake-up (outbox.md §7)", () => {
       from pg_stat_activity
       where datname = current_database()
         and pid <> pg_backend_pid()`);
-    await eventually(() =>
-      enqueueNumbers(outbox, db, tenantOf(0), [1]).then(
-        () => true,
-        () => false,
-      ),
-    );
+    // By then the pool has heard of its dead connections.
+    const terminated = passes;
+    await eventually(async () => passes > terminated + 2);
+    await enqueueNumbers(outbox, db, tenantOf(0), [1]);
     await record.until((all) => all.length > 0);
   });
 });
