@@ -6,7 +6,7 @@ import { callers } from "../support/config.ts";
 import { type ServerProcess, startServerProcess } from "../support/process.ts";
 import { type DatabaseProxy, startDatabaseProxy } from "../support/proxy.ts";
 import { openStream } from "../support/stream.ts";
-import { createGround, type Ground, newChat, send, turnStatus } from "./support.ts";
+import { createGround, type Ground, newChat, send, turnStatus } from "./kill-support.ts";
 
 let ground: Ground;
 let proxy: DatabaseProxy;
