@@ -1,61 +1,75 @@
 import { randomUUID } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Simulator, startSimulator } from "@mini-chat/simulator";
-import type { Tree } from "../../src/config/tree.ts";
+import pg from "pg";
+import { overlay, type Tree } from "../../src/config/tree.ts";
+import type { Db } from "../../src/db/pool.ts";
 import { callApi, eventually } from "../support/app.ts";
-import { callers } from "../support/config.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { type Caller, callers } from "../support/config.ts";
+import { createTestDatabase } from "../support/database.ts";
 import { type ServerProcess, startServerProcess } from "../support/process.ts";
 import { type OpenedStream, openStream } from "../support/stream.ts";
+import { type Books, readBooks, usageQueueIsEmpty } from "./books.ts";
+
+export interface StartOptions {
+  /** Laid over the configuration of these tests. */
+  readonly config?: Tree;
+  /** Default: the database itself; a test puts something in between. */
+  readonly databaseUrl?: string;
+}
 
 /** A database and a provider that outlive the server processes of a test. */
 export interface Ground {
-  readonly database: TestDatabase;
+  readonly databaseUrl: string;
+  readonly db: Db;
   readonly simulator: Simulator;
-  /** Usage events as published, one object per line. */
-  usage(): { idempotency_key: string; event: Record<string, unknown> }[];
-  start(config?: Tree): Promise<ServerProcess>;
-  /** Kills every process still running, then removes everything. */
+  start(options?: StartOptions): Promise<ServerProcess>;
+  /** As `readBooks`, after the outbox of usage events has run empty. */
+  books(): Promise<Books>;
+  /** Kills every process it started, ready or not, then removes everything. */
   clear(): Promise<void>;
 }
+
+/** The watchdog looks every second, and a silent process is dead after the shortest lease. */
+const quickRecovery: Tree = {
+  orphan_watchdog: { scan_interval_secs: 1 },
+  instance_lease_secs: 15,
+  database: { max_connections: 5 },
+};
 
 export const createGround = async (): Promise<Ground> => {
   const database = await createTestDatabase();
   const simulator = await startSimulator();
   const dir = mkdtempSync(join(tmpdir(), "mini-chat-crash-"));
   const usageFile = join(dir, "usage.jsonl");
-  const started: ServerProcess[] = [];
+  const over = new AbortController();
+  const started: Promise<ServerProcess>[] = [];
+  const { db } = database;
   return {
-    database,
+    databaseUrl: database.url,
+    db,
     simulator,
-    usage: () => {
-      try {
-        const lines = readFileSync(usageFile, "utf8")
-          .split("\n")
-          .filter((line) => line !== "");
-        return lines.map((line) => JSON.parse(line));
-      } catch {
-        return [];
-      }
-    },
-    start: async (config = {}) => {
-      const process = await startServerProcess({
-        databaseUrl: database.url,
+    start: ({ config = {}, databaseUrl = database.url } = {}) => {
+      const usage = { plugins: { usage: { type: "file", path: usageFile } } };
+      const server = startServerProcess({
+        databaseUrl,
         simulatorPort: simulator.port,
-        config: {
-          plugins: { usage: { type: "file", path: usageFile } },
-          orphan_watchdog: { scan_interval_secs: 1 },
-          instance_lease_secs: 15,
-          ...config,
-        },
+        config: overlay(overlay(quickRecovery, usage), config) as Tree,
+        signal: over.signal,
       });
-      started.push(process);
-      return process;
+      started.push(server);
+      return server;
+    },
+    books: async () => {
+      await eventually(() => usageQueueIsEmpty(db));
+      return readBooks(db, usageFile);
     },
     clear: async () => {
-      await Promise.all(started.map((process) => process.kill()));
+      over.abort();
+      const servers = await Promise.allSettled(started);
+      await Promise.all(servers.map((one) => (one.status === "fulfilled" ? one.value.kill() : undefined)));
       await simulator.close();
       await database.drop();
       rmSync(dir, { recursive: true, force: true });
@@ -63,61 +77,84 @@ export const createGround = async (): Promise<Ground> => {
   };
 };
 
-const headers = { authorization: `Bearer ${callers.ann.token}` };
+type Served = Pick<ServerProcess, "base">;
 
-export const newChat = async (server: ServerProcess): Promise<string> =>
-  (await callApi(`${server.base}/chats`, "POST", { body: {} })).body.id;
+const authorization = (caller: Caller) => ({ authorization: `Bearer ${caller.token}` });
+
+export const newChat = async (
+  server: Served,
+  { caller = callers.ann, model }: { readonly caller?: Caller; readonly model?: string } = {},
+): Promise<string> => {
+  const body = model === undefined ? {} : { model };
+  return (await callApi(`${server.base}/chats`, "POST", { caller, body })).body.id;
+};
+
+export interface Message {
+  readonly requestId?: string;
+  readonly content?: string;
+  readonly webSearch?: boolean;
+  readonly caller?: Caller;
+}
 
 /** Sends a message and resolves with the stream once its headers are in. */
-export const send = (
-  server: ServerProcess,
-  chatId: string,
-  requestId: string = randomUUID(),
-  content = "hello",
-): Promise<OpenedStream> =>
-  openStream(`${server.base}/chats/${chatId}/messages:stream`, {
-    headers,
-    body: { request_id: requestId, content },
+export const send = (server: Served, chatId: string, message: Message = {}): Promise<OpenedStream> => {
+  const { requestId = randomUUID(), content = "hello", webSearch = false, caller = callers.ann } = message;
+  return openStream(`${server.base}/chats/${chatId}/messages:stream`, {
+    headers: authorization(caller),
+    body: { request_id: requestId, content, web_search: { enabled: webSearch } },
   });
+};
 
 export const turnStatus = async (
-  server: ServerProcess,
+  server: Served,
   chatId: string,
   requestId: string,
 ): Promise<Record<string, unknown>> =>
   (await callApi(`${server.base}/chats/${chatId}/turns/${requestId}`, "GET")).body;
 
-/** Lets the time pass after which a dead process's turns are orphans (turns.md §12). */
-export const ageDeadOwners = async ({ database }: Ground): Promise<void> => {
-  await database.db.query("update app_instances set last_seen_at = now() - interval '1 hour'");
-  await database.db.query(
+/** Lets the time pass after which a dead process's turns are orphans and its outbox leases free. */
+export const ageDeadProcesses = async (db: Db): Promise<void> => {
+  await db.query("update app_instances set last_seen_at = now() - interval '1 hour'");
+  await db.query(
     "update chat_turns set last_progress_at = now() - interval '40 seconds' where state = 'running'",
   );
-};
-
-/** Lets the time pass after which a dead worker's partitions are free again (outbox.md §15). */
-export const expireLeases = async ({ database }: Ground): Promise<void> => {
-  await database.db.query(
+  await db.query(
     "update outbox_partition set lease_until = now() - interval '1 second' where lease_token is not null",
   );
 };
 
-/** What must hold when nothing runs: no reserve, and spent equals the published usage, once per key. */
-export const settledBooks = async (
-  ground: Ground,
-): Promise<{ reserved: bigint; spent: bigint; published: bigint; events: number }> => {
-  const { db } = ground.database;
-  await eventually(async () => (await db.query("select from outbox_message")).rowCount === 0);
-  const { rows } = await db.query<{ reserved: bigint; spent: bigint }>(
-    `select coalesce(sum(reserved_credits_micro), 0)::bigint as reserved,
-            coalesce(sum(spent_credits_micro), 0)::bigint as spent
-     from quota_usage
-     where period_type = 'daily' and bucket = 'total'`,
+/** Lets a turn go without progress for longer than any may. */
+export const ageRunningTurns = async (db: Db): Promise<void> => {
+  await db.query(
+    "update chat_turns set last_progress_at = now() - interval '301 seconds' where state = 'running'",
   );
-  const byKey = new Map(ground.usage().map((line) => [line.idempotency_key, line.event]));
-  const published = [...byKey.values()].reduce(
-    (sum, event) => sum + BigInt(Number(event["actual_credits_micro"])),
-    0n,
-  );
-  return { reserved: rows[0]?.reserved ?? -1n, spent: rows[0]?.spent ?? -1n, published, events: byKey.size };
 };
+
+/** A transaction of the test's own that holds what the statement locks until it is released. */
+export const holdLock = async (
+  databaseUrl: string,
+  statement: string,
+  values: unknown[] = [],
+): Promise<() => Promise<void>> => {
+  const client = new pg.Client({ connectionString: databaseUrl, application_name: "lock of the test" });
+  await client.connect();
+  await client.query("begin");
+  await client.query(statement, values);
+  return async () => {
+    await client.query("rollback");
+    await client.end();
+  };
+};
+
+/** Resolves as soon as that many statements wait for a lock. */
+export const waitingForLocks = (db: Db, count = 1): Promise<void> =>
+  eventually(async () => {
+    const { rowCount } = await db.query(
+      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    );
+    return rowCount >= count;
+  });
+
+/** Resolves as soon as the query finds a row. */
+export const found = (db: Db, query: string, values: unknown[] = []): Promise<void> =>
+  eventually(async () => (await db.query(query, values)).rowCount > 0);

@@ -31,6 +31,8 @@ export interface ServerProcessOptions {
   /** Laid over the test configuration. */
   readonly config?: Tree;
   readonly env?: Readonly<Record<string, string>>;
+  /** Kills the process, also one that is not ready yet. */
+  readonly signal?: AbortSignal;
 }
 
 /** Starts `mini-chat serve` and resolves when it is ready; rejects with its output when it ends before. */
@@ -41,7 +43,11 @@ export const startServerProcess = async (options: ServerProcessOptions): Promise
   const child = spawn(process.execPath, [main, "serve", "--config", file], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env.PATH ?? "", ...options.env },
+    killSignal: "SIGKILL",
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
+  // Aborting is reported here as well; what became of the process is told by its exit.
+  child.on("error", () => {});
   const exited = new Promise<number | null>((resolve) => {
     child.once("exit", (code) => {
       rmSync(dir, { recursive: true, force: true });

@@ -13,7 +13,7 @@ import {
   send,
   turnStatus,
   waitingForLocks,
-} from "./kill-support.ts";
+} from "./support.ts";
 import { type DatabaseProxy, startDatabaseProxy } from "./proxy.ts";
 import { startReceiver } from "./receiver.ts";
 import { trapMessages } from "./trap.ts";
