@@ -44,7 +44,7 @@ describe("a client that leaves (turns.md §9)", () => {
     const call = app.simulator.requests().at(-1);
     stream.disconnect();
     await eventually(async () => (await status(chatId, requestId))["state"] === "cancelled");
-    expect(call?.closedBy).toBe("client");
+    expect((await call?.closed)?.by).toBe("client");
     app.simulator.open("silent");
     expect(await status(chatId, requestId)).not.toHaveProperty("assistant_message_id");
     expect(await contents(chatId)).toEqual(["leave early"]);
