@@ -18,7 +18,7 @@ chat=$(curl -fsS "$base/chats" -H "$auth" -H "$json" -d '{"title":"Release notes
 echo "$chat"
 
 echo "# a question; the answer streams in"
-request=$(cat /proc/sys/kernel/random/uuid)
+request=$(cat /proc/sys/kernel/random/uuid 2>/dev/null || uuidgen)
 body="{\"request_id\":\"$request\",\"content\":\"What makes a good release note?\"}"
 curl -fsSN "$base/chats/$chat/messages:stream" -H "$auth" -H "$json" -d "$body"
 

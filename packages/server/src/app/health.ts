@@ -1,5 +1,6 @@
 import type { Config } from "../config/schema.ts";
 import { countLiveWorkers } from "../db/instances.ts";
+import { migrationsDir, readMigrations } from "../db/migration.ts";
 import type { Db } from "../db/pool.ts";
 import { createHealth, type Health } from "../http/health.ts";
 import { type QueueKind, queueSettings } from "../outbox/queue.ts";
@@ -27,8 +28,10 @@ export const createAppHealth = (deps: AppHealthDeps): Health => {
     return null;
   };
   health.registerReadiness("database", ping, { failures: 2 });
-  // The start ended at this program's schema version or not at all.
-  health.registerReadiness("migrations", () => null);
+  // A database that does not answer is the other check's matter, which tolerates one miss.
+  health.registerReadiness("migrations", async () =>
+    (await isBehind(db).catch(() => false)) ? "schema behind" : null,
+  );
   health.registerReadiness("draining", () => (isDraining() ? "draining" : null));
   health.registerReadiness("policy", () => (policyLoaded() ? null : "not loaded yet"), {
     informational: true,
@@ -55,4 +58,16 @@ export const createAppHealth = (deps: AppHealthDeps): Health => {
     (await countLiveWorkers(db, workerSilenceSecs)) === 0 ? "no live worker instance" : null,
   );
   return health;
+};
+
+// The files do not change under a running program.
+let newest: Promise<number> | undefined;
+
+/** A database restored from an older state is behind without any restart of this process. */
+const isBehind = async (db: Db): Promise<boolean> => {
+  newest ??= readMigrations(migrationsDir).then((files) => files.at(-1)?.version ?? 0);
+  const { rows } = await db.query<{ version: number | null }>(
+    "select max(version)::int as version from schema_migrations",
+  );
+  return (rows[0]?.version ?? 0) < (await newest);
 };

@@ -1,6 +1,7 @@
 import type { Actor } from "../auth/actor.ts";
 import type { Authorizer } from "../auth/authorize.ts";
 import type { Queryable } from "../db/pool.ts";
+import { AppError } from "../errors.ts";
 import { chatNotFound } from "./chat.ts";
 import { findChatModel } from "./store.ts";
 
@@ -14,10 +15,16 @@ export const enterChat = async (
   actor: Actor,
   chatId: string,
   action: string,
-  notFoundTitle?: string,
+  titles: { readonly notFound?: string; readonly forbidden?: string } = {},
 ): Promise<{ readonly model: string }> => {
-  const scope = await deps.authorizer.authorize(actor, { resourceType: "chat", action, resourceId: chatId });
+  const scope = await deps.authorizer
+    .authorize(actor, { resourceType: "chat", action, resourceId: chatId })
+    .catch((error: unknown) => {
+      if (!(error instanceof AppError) || error.code !== "forbidden" || titles.forbidden === undefined)
+        throw error;
+      throw new AppError("forbidden", { title: titles.forbidden, detail: error.message });
+    });
   const model = scope.admits({ id: chatId }) ? await findChatModel(deps.db, actor, chatId) : null;
-  if (model === null) throw chatNotFound(notFoundTitle);
+  if (model === null) throw chatNotFound(titles.notFound);
   return { model };
 };

@@ -1,5 +1,3 @@
-import { STATUS_CODES } from "node:http";
-import type { Socket } from "node:net";
 import Fastify, {
   type FastifyInstance,
   type FastifyReply,
@@ -18,10 +16,11 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { parseJsonBody, readBody, requireJsonMediaType } from "./body.ts";
 import { exchangeOf } from "./exchange.ts";
-import { pathOf, problemMediaType, renderProblem, toAppError } from "./problem.ts";
+import { pathOf, renderProblem, toAppError } from "./problem.ts";
 import { parseQuery } from "./query.ts";
 import { type RequestLog, requestLog } from "./request-log.ts";
 import { createRouteTable } from "./routes-table.ts";
+import { answerUnparsed, refuseSocket } from "./unparsed.ts";
 import { validatorCompiler } from "./validate.ts";
 
 /** The server as route modules see it: schemas are zod, handlers throw `AppError`. */
@@ -93,20 +92,25 @@ export function createBaseServer(options: BaseOptions): ApiServer {
     rewriteUrl: (raw) => (raw.url ?? "/").replace(/^[^?]*/, (path) => path.replaceAll(/%3A/gi, ":")),
     frameworkErrors: (error, request, reply) => {
       stampExchange(request, reply);
+      watchExchange(request, reply, options);
       sendError(request, reply, error, options);
     },
-    clientErrorHandler: (error, socket) => refuseRawSocket(error, socket),
+    clientErrorHandler: refuseSocket,
+    // Node would answer 400 without a body; `refuseWithoutHost` answers as every other refusal.
+    http: { requireHostHeader: false },
   }).withTypeProvider<ZodTypeProvider>();
+  answerUnparsed(app.server);
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(createSerializerCompiler({ replacer: bigintAsInteger }));
   decorateRequests(app);
   app.addHook("onRequest", async (request, reply) => {
     stampExchange(request, reply);
     watchExchange(request, reply, options);
+    refuseWithoutHost(request);
   });
   app.setErrorHandler((error, request, reply) => sendError(request, reply, error, options));
   readJsonBodies(app, options.bodyLimitBytes);
-  answerUnknownRoutes(app, options);
+  answerUnknownRoutes(app);
   return app;
 }
 
@@ -143,6 +147,11 @@ const stampExchange = (request: FastifyRequest, reply: FastifyReply): void => {
   reply.header("x-request-id", exchange.requestId);
   reply.header("traceparent", exchange.traceparent);
   reply.header("cache-control", "no-store");
+};
+
+const refuseWithoutHost = ({ raw }: FastifyRequest): void => {
+  if (raw.headers.host !== undefined || raw.httpVersion === "1.0") return;
+  throw new AppError("invalid_request", { detail: "The header Host is missing." });
 };
 
 /** The template of the matched route, `none` for an unknown one; never the path with its ids. */
@@ -221,10 +230,10 @@ export const sendProblem = (request: FastifyRequest, reply: FastifyReply, refusa
 
 /** JSON where the operation has a body schema; any other body is ignored (api.md §1.4). */
 const readJsonBodies = (app: ApiServer, limit: number): void => {
-  app.addHook("preParsing", async (request) => {
-    if (request.routeOptions.schema?.body !== undefined) {
-      requireJsonMediaType(request.headers["content-type"]);
-    }
+  app.addHook("preParsing", async ({ headers, routeOptions: { schema, config } }) => {
+    if (schema?.body !== undefined) requireJsonMediaType(headers["content-type"]);
+    // The framework refuses a malformed type even of a body that is ignored.
+    else if (!config.rawBody) Reflect.deleteProperty(headers, "content-type");
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", async (request: FastifyRequest) => {
@@ -236,39 +245,25 @@ const readJsonBodies = (app: ApiServer, limit: number): void => {
   });
 };
 
-const answerUnknownRoutes = (app: ApiServer, options: BaseOptions): void => {
+const answerUnknownRoutes = (app: ApiServer): void => {
   const table = createRouteTable();
   app.addHook("onRoute", ({ method, url }) => {
     if (url.includes("*")) return;
     for (const name of Array.isArray(method) ? method : [method]) table.add(name, url);
   });
-  app.setNotFoundHandler((request, reply) => {
+  const refuse = (request: FastifyRequest): never => {
     const methods = table.methodsFor(pathOf(request.url));
-    const refusal =
-      methods.length === 0
-        ? new AppError("route_not_found", { detail: "There is nothing at this path." })
-        : new AppError("method_not_allowed", {
-            detail: "This path has no such method.",
-            headers: { allow: methods.join(", ") },
-          });
-    sendError(request, reply, refusal, options);
+    if (methods.length === 0) {
+      throw new AppError("route_not_found", { detail: "There is nothing at this path." });
+    }
+    throw new AppError("method_not_allowed", {
+      detail: "This path has no such method.",
+      headers: { allow: methods.join(", ") },
+    });
+  };
+  // Before the body: the framework fails for bodies of methods that no route has.
+  app.addHook("preParsing", async (request) => {
+    if (request.is404) refuse(request);
   });
-};
-
-/** Answers what never became a request (bad HTTP, oversized headers, too slow) and closes the socket. */
-const refuseRawSocket = (error: Error & { code?: string }, socket: Socket): void => {
-  if (error.code === "ECONNRESET" || socket.destroyed || !socket.writable) return void socket.destroy();
-  const refusal =
-    error.code === "ERR_HTTP_REQUEST_TIMEOUT"
-      ? new AppError("request_timeout", { detail: "The request did not arrive in time." })
-      : new AppError("invalid_request", { detail: "This is not a valid HTTP request." });
-  const { status, problem } = renderProblem(refusal, { url: "/" });
-  const body = JSON.stringify(problem);
-  const head = [
-    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}`,
-    `content-type: ${problemMediaType}`,
-    `content-length: ${Buffer.byteLength(body)}`,
-    "connection: close",
-  ].join("\r\n");
-  socket.end(`${head}\r\n\r\n${body}`);
+  app.setNotFoundHandler(refuse);
 };

@@ -8,13 +8,19 @@ export type Components = Map<string, Json>;
 const isJson = (value: unknown): value is Json =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
+// Clients meet fields they do not know (api.md §10), and every integer of JSON is a safe one.
+const saysNothing = (key: string, member: unknown): boolean =>
+  (key === "additionalProperties" && member === false) ||
+  (key === "minimum" && member === Number.MIN_SAFE_INTEGER) ||
+  (key === "maximum" && member === Number.MAX_SAFE_INTEGER);
+
 /** Rewrites references and drops what only a stand-alone document needs. */
 const relocate = (value: unknown, names: ReadonlyMap<string, string>): unknown => {
   if (Array.isArray(value)) return value.map((item) => relocate(item, names));
   if (!isJson(value)) return value;
   const moved: Json = {};
   for (const [key, member] of Object.entries(value)) {
-    if (key === "$schema" || key === "$defs") continue;
+    if (key === "$schema" || key === "$defs" || saysNothing(key, member)) continue;
     if (key === "$ref" && typeof member === "string") {
       const name = member.replace("#/$defs/", "");
       moved.$ref = `#/components/schemas/${names.get(name) ?? name}`;

@@ -49,10 +49,11 @@ const headersOf = (error: AppError): Record<string, string> => {
   };
 };
 
-/** The request path without query, as `instance` wants it. */
+/** The request path without query, as `instance` wants it; of a target with scheme and host, too. */
 export const pathOf = (url: string): string => {
-  const end = url.search(/[?#]/);
-  return end === -1 ? url : url.slice(0, end);
+  const path = url.replace(/^https?:\/\/[^/?#]*/i, "");
+  const end = path.search(/[?#]/);
+  return end === -1 ? path : path.slice(0, end);
 };
 
 /** A refusal as `application/problem+json` with the headers that belong to it (api.md §5.1). */

@@ -17,6 +17,15 @@ const toRegExp = (pattern: string): RegExp => {
   return new RegExp(`^${source}$`);
 };
 
+// As the router does: escapes of reserved characters stay.
+const decoded = (path: string): string => {
+  try {
+    return decodeURI(path);
+  } catch {
+    return path;
+  }
+};
+
 export const createRouteTable = (): RouteTable => {
   const methods = new Map<string, Set<string>>();
   const patterns = new Map<string, RegExp>();
@@ -26,9 +35,10 @@ export const createRouteTable = (): RouteTable => {
       methods.set(pattern, (methods.get(pattern) ?? new Set()).add(method));
     },
     methodsFor: (path) => {
+      const plain = decoded(path);
       const found = new Set<string>();
       for (const [pattern, regExp] of patterns) {
-        if (!regExp.test(path)) continue;
+        if (!regExp.test(plain)) continue;
         for (const method of methods.get(pattern) ?? []) found.add(method);
       }
       return [...found].sort();

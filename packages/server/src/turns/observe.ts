@@ -42,7 +42,16 @@ export const observeFinalized = (
   observeSettlement(deps, ending, settlement);
   deps.logger.info(
     {
+      tenant_id: turn.actor.tenantId,
+      user_id: turn.actor.userId,
+      requester_type: turn.actor.subjectType,
+      chat_id: turn.chatId,
       turn_id: turn.id,
+      request_id: turn.requestId,
+      trace_id: turn.traceId,
+      provider_response_id: terminal.responseId,
+      processing_stage: "finalization",
+      duration_ms: Math.round(performance.now() - turn.receivedAt),
       state: ending.state,
       error_code: ending.errorCode,
       model: turn.model.id,

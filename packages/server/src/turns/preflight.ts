@@ -86,7 +86,10 @@ export const preflight = async (
 
 /** Rows 4–5: the chat as the caller sees it, then leave to send; returns the selected model. */
 const visibleChat = async (deps: PreflightDeps, actor: Actor, chatId: string): Promise<string> => {
-  const { model } = await enterChat(deps, actor, chatId, "read", "Error");
+  const { model } = await enterChat(deps, actor, chatId, "read", {
+    notFound: "Error",
+    forbidden: "Forbidden",
+  });
   const send = await deps.authorizer
     .authorize(actor, { resourceType: "chat", action: "send_message", resourceId: chatId })
     .catch((error: unknown) => {

@@ -94,7 +94,10 @@ const findTurn = async (
   action: string,
 ): Promise<TurnStatusRow> => {
   const { id: chatId, request_id: requestId } = request.params;
-  await enterChat(deps, request.actor, chatId, action, "chat_not_found");
+  await enterChat(deps, request.actor, chatId, action, {
+    notFound: "chat_not_found",
+    forbidden: "forbidden",
+  });
   const turn = await findTurnStatus(deps.db, request.actor.tenantId, chatId, requestId);
   if (turn === null) throw new AppError("turn_not_found", { detail: "This chat has no such turn." });
   return turn;
