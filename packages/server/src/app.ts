@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Given } from "./app/given.ts";
-import { createListeners } from "./app/listeners.ts";
+import { closeListener, createListeners } from "./app/listeners.ts";
 import { buildParts } from "./app/parts.ts";
 import { startProcessMetrics } from "./app/process-metrics.ts";
 import { closeAll, type Draining, drain, type Opened } from "./app/shutdown.ts";
@@ -32,7 +32,14 @@ export interface App {
   openapi(): object;
   /** Drains, then stops (ops.md §9); `hurried` ends running turns at once. Idempotent. */
   stop(options?: { readonly hurried?: boolean }): Promise<void>;
+  /** The last step of a stop alone, whatever runs (ops.md §9): the process must end right after it. */
+  leave(): Promise<void>;
 }
+
+const leaveMs = 2_000;
+
+/** Steps 5–6 of a stop: the outbox has its own limit, everything else takes moments. */
+const closeMs = (config: Config): number => config.worker_stop_timeout_secs * 1_000 + 4_000;
 
 /**
  * Brings a process up in the order of ops.md §3 and returns it once it serves. What fails on the way
@@ -44,7 +51,7 @@ export const startApp = async (options: AppOptions): Promise<App> => {
   try {
     return await bringUp(options, opened);
   } catch (error) {
-    await closeAll(opened, options.logger);
+    await closeAll(opened, options.logger, closeMs(options.config));
     throw error;
   }
 };
@@ -55,15 +62,16 @@ const bringUp = async (options: AppOptions, opened: Opened[]): Promise<App> => {
   const metrics = createMetrics(config.metrics.prefix);
   const instanceId = options.instanceId ?? randomUUID();
   const { db, direct } = await openStorage(config, instanceId, logger, opened);
+  const ground = [...opened];
   opened.push({ name: "process metrics", close: startProcessMetrics(db, metrics) });
   const built = await buildParts({ config, db, direct, instanceId, metrics, logger }, given, opened);
   const { parts } = built;
   const draining: Draining = { unready: false, refusing: false };
   const listeners = createListeners(parts, built, given.overrides, draining);
-  opened.push({ name: "ops listener", close: () => listeners.ops.close() });
+  opened.push({ name: "ops listener", close: () => closeListener(listeners.ops) });
   const ops = await listeners.ops.listen();
   await startWork(parts, built.outbox, built.delivery.handlers, direct, opened);
-  opened.push({ name: "public listener", close: () => listeners.api.close() });
+  opened.push({ name: "public listener", close: () => closeListener(listeners.api) });
   await listeners.api.app.ready();
   const api = config.role === "worker" ? null : await listeners.api.listen();
   logger.info({ api: api?.port, ops: ops?.port, config_role: config.role }, "ready");
@@ -75,8 +83,11 @@ const bringUp = async (options: AppOptions, opened: Opened[]): Promise<App> => {
     metrics,
     openapi: () => listeners.api.openapi(),
     stop: ({ hurried = false } = {}) => {
-      stopped ??= drain(parts, draining, hurried).then(() => closeAll(opened, logger));
+      stopped ??= drain(parts, draining, hurried).then(() => closeAll(opened, logger, closeMs(config)));
       return stopped;
+    },
+    leave: async () => {
+      await closeAll(ground, logger, leaveMs);
     },
   };
 };

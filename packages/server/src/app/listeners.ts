@@ -10,7 +10,7 @@ import { registerPolicyNotify } from "../policy/routes.ts";
 import type { Overrides } from "./given.ts";
 import { createAppHealth } from "./health.ts";
 import { registerOperations } from "./routes.ts";
-import type { Draining } from "./shutdown.ts";
+import { type Draining, within } from "./shutdown.ts";
 import { type Parts, turnDeps } from "./turn-deps.ts";
 
 /** The database is busy or away: the client may come again (ops.md §2.2). */
@@ -53,4 +53,17 @@ export const createListeners = (
       register: (api) => registerOperations(api, parts, turns),
     }),
   };
+};
+
+const lastAnswersMs = 2_000;
+
+/**
+ * Closes a listener. What is still connected then is a client that does not read, or an answer that takes
+ * longer than a stop has time for: it is cut off.
+ */
+export const closeListener = async ({ app, close }: Pick<HttpServer, "app" | "close">): Promise<void> => {
+  const closed = close();
+  if (await within(lastAnswersMs, closed)) return;
+  app.server.closeAllConnections();
+  await closed;
 };

@@ -34,20 +34,53 @@ export const drain = async (
   draining.unready = true;
   if (!hurried) await sleep(config.shutdown_ready_delay_secs * 1_000);
   draining.refusing = true;
-  if (!hurried) await Promise.race([running.empty(), sleep(config.shutdown_grace_secs * 1_000)]);
+  if (!hurried) await within(config.shutdown_grace_secs * 1_000, running.empty());
   if (running.size > 0) logger.warn({ turns: running.size }, "running turns are ended by the shutdown");
   running.stopAll("server_shutdown");
-  await Promise.race([running.empty(), sleep(finalizeGraceMs)]);
+  await within(finalizeGraceMs, running.empty());
   if (running.size > 0) logger.error({ turns: running.size }, "turns are left to the watchdog");
 };
 
-/** Closes everything in reverse; a failure is logged and does not keep the rest open. */
-export const closeAll = async (opened: readonly Opened[], logger: Logger): Promise<void> => {
-  for (const { name, close } of opened.toReversed()) {
-    try {
-      await close();
-    } catch (error) {
-      logger.warn({ err: error, part: name }, "could not be closed");
-    }
+/** Resolves when the work has ended, or after `ms`; true = it has ended. A timer left behind would keep the process. */
+export const within = async (ms: number, work: Promise<unknown>): Promise<boolean> => {
+  const over = new AbortController();
+  try {
+    return await Promise.race([work.then(() => true), sleep(ms, over.signal).then(() => false)]);
+  } finally {
+    over.abort();
   }
+};
+
+// Even a part whose time is over gets a moment: most need no more.
+const leastMs = 100;
+
+/**
+ * Closes everything in reverse, in `budgetMs` altogether: a database that does not answer must not keep a
+ * process that was told to stop. A failure is logged and does not keep the rest open.
+ */
+export const closeAll = async (
+  opened: readonly Opened[],
+  logger: Logger,
+  budgetMs: number,
+): Promise<void> => {
+  const due = performance.now() + budgetMs;
+  for (const { name, close } of opened.toReversed()) {
+    const closing = (async () => close())();
+    // One that is not waited for any more may still fail.
+    closing.catch((error: unknown) => logger.warn({ err: error, part: name }, "could not be closed"));
+    const ended = await within(Math.max(due - performance.now(), leastMs), closing).catch(() => true);
+    if (!ended) logger.warn({ part: name }, "is left while it closes");
+  }
+};
+
+/** The same part, closed once however often it is asked to. */
+export const closedOnce = ({ name, close }: Opened): Opened => {
+  let closed: Promise<unknown> | undefined;
+  return {
+    name,
+    close: () => {
+      closed ??= Promise.resolve().then(close);
+      return closed;
+    },
+  };
 };

@@ -5,7 +5,7 @@ import { removeInstance, renewInstance, startHeartbeat } from "../db/instances.t
 import type { Db } from "../db/pool.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { version } from "../version.ts";
-import type { Opened } from "./shutdown.ts";
+import { closedOnce, type Opened } from "./shutdown.ts";
 
 export interface Storage {
   readonly db: Db;
@@ -23,7 +23,7 @@ export const openStorage = async (
   opened: Opened[],
 ): Promise<Storage> => {
   const database = await openDatabase(config, logger);
-  opened.push({ name: "database", close: database.close });
+  opened.push(closedOnce({ name: "database", close: database.close }));
   const { db } = database;
   const direct = new DirectConnection({
     url: database.directUrl,

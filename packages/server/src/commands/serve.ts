@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { startApp } from "../app.ts";
+import { type App, startApp } from "../app.ts";
 import { needsSimulator } from "../config/defaults.ts";
 import { processEnv, secretSource } from "../config/env.ts";
 import { createLogger, type Logger } from "../telemetry/log.ts";
@@ -20,18 +20,32 @@ export const serve = async (given: Arguments): Promise<number> => {
     const instanceId = randomUUID();
     const logger = createLogger(config.log, { version, instance_id: instanceId, role: config.role });
     for (const { key, message } of warnings) logger.warn({ key }, message);
-    const stop = stopSignal(logger);
+    let app: App | undefined;
+    const stop = stopSignal(logger, () => leaveAtOnce(app));
     const env = processEnv();
     const from = { secrets: secretSource(env), variable: (name: string) => env[name] };
-    const app = await startApp({ config, logger, instanceId, given: from });
+    app = await startApp({ config, logger, instanceId, given: from });
     announce(given, config.url_prefix, app.api?.port, simulator);
     const code = await stop;
     await app.stop({ hurried: code !== 0 });
     logger.info({ exit_code: code }, "stopped");
+    endSoon(code);
     return code;
   } finally {
     await simulator?.close();
   }
+};
+
+const lingerMs = 1_000;
+
+const leaveAtOnce = async (app: App | undefined): Promise<never> => {
+  await app?.leave();
+  process.exit(1);
+};
+
+/** Ends the process if something that was forgotten still keeps it. */
+const endSoon = (code: number): void => {
+  setTimeout(() => process.exit(code), lingerMs).unref();
 };
 
 /** Without a file and without a provider key, answers come from the simulator, which only then is loaded. */
@@ -60,24 +74,29 @@ const announce = (
 };
 
 /**
- * Resolves with 0 at the first SIGTERM or SIGINT, with 1 at an error nobody caught; a second signal ends
- * the process at once.
+ * Resolves with 0 at the first SIGTERM or SIGINT, with 1 at an error nobody caught. A signal that comes
+ * after that is told to `again`, and one more ends the process on the spot.
  */
-const stopSignal = (logger: Logger): Promise<number> =>
-  new Promise((resolve) => {
-    let signalled = false;
-    for (const signal of ["SIGTERM", "SIGINT"] as const) {
-      process.on(signal, () => {
-        if (signalled) process.exit(1);
-        signalled = true;
-        logger.info({ signal }, "stopping");
-        resolve(0);
-      });
-    }
-    const onBug = (error: unknown): void => {
-      logger.critical({ err: error }, "uncaught error");
-      resolve(1);
-    };
-    process.on("uncaughtException", onBug);
-    process.on("unhandledRejection", onBug);
-  });
+const stopSignal = (logger: Logger, again: () => Promise<never>): Promise<number> => {
+  const { promise, resolve } = Promise.withResolvers<number>();
+  let stopping = false;
+  let leaving = false;
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      if (leaving) process.exit(1);
+      leaving = stopping;
+      stopping = true;
+      logger.info({ signal }, leaving ? "stopping at once" : "stopping");
+      if (leaving) void again();
+      else resolve(0);
+    });
+  }
+  const onBug = (error: unknown): void => {
+    logger.critical({ err: error }, "uncaught error");
+    stopping = true;
+    resolve(1);
+  };
+  process.on("uncaughtException", onBug);
+  process.on("unhandledRejection", onBug);
+  return promise;
+};

@@ -31,14 +31,16 @@ export interface Books {
 const usageQueue = "mini-chat.usage_snapshot";
 
 export const usageQueueIsEmpty = async (db: Db): Promise<boolean> =>
-  (await waitingEvents(db)).length === 0;
+  (await readWaitingUsage(db)).length === 0;
 
-const waitingEvents = async (db: Db): Promise<UsageEvent[]> => {
+/** The usage events not yet delivered, oldest first. */
+export const readWaitingUsage = async (db: Db): Promise<UsageEvent[]> => {
   const { rows } = await db.query<{ payload: string }>(
     `select m.payload
      from outbox_message m
      join outbox_partition p on p.id = m.partition_id
-     where p.queue = $1`,
+     where p.queue = $1
+     order by m.id`,
     [usageQueue],
   );
   return rows.map(({ payload }) => JSON.parse(payload) as UsageEvent);
@@ -54,21 +56,22 @@ const publishedEvents = (file: string): UsageEvent[] => {
 
 /** The account of every user and period, as stored and as the usage events determine it (quota.md §16). */
 export const readBooks = async (db: Db, usageFile: string): Promise<Books> => {
-  const all = [...publishedEvents(usageFile), ...(await waitingEvents(db))];
+  const all = [...publishedEvents(usageFile), ...(await readWaitingUsage(db))];
   const events = [...new Map(all.map((event) => [event.dedupe_key, event])).values()];
   return { stored: await storedRows(db), due: await dueRows(db, events), events };
 };
 
-const storedRows = async (db: Db): Promise<BookRow[]> =>
-  (
-    await db.query<BookRow>(
-      `select
-         concat_ws(' ', tenant_id, user_id, bucket, period_type, period_start) as row,
-         spent_credits_micro as spent, reserved_credits_micro as reserved, calls
-       from quota_usage
-       order by 1 collate "C"`,
-    )
-  ).rows;
+const byRow = (a: BookRow, b: BookRow): number => (a.row < b.row ? -1 : 1);
+
+const storedRows = async (db: Db): Promise<BookRow[]> => {
+  const { rows } = await db.query<BookRow>(
+    `select
+       concat_ws(' ', tenant_id, user_id, bucket, period_type, period_start) as row,
+       spent_credits_micro as spent, reserved_credits_micro as reserved, calls
+     from quota_usage`,
+  );
+  return rows.sort(byRow);
+};
 
 interface TurnKeys {
   readonly id: string;
@@ -100,5 +103,5 @@ const dueRows = async (db: Db, events: readonly UsageEvent[]): Promise<BookRow[]
       }
     }
   }
-  return [...rows.values()].sort((a, b) => (a.row < b.row ? -1 : 1));
+  return [...rows.values()].sort(byRow);
 };

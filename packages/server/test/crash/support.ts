@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Simulator, startSimulator } from "@mini-chat/simulator";
 import pg from "pg";
+import { expect } from "vitest";
 import { overlay, type Tree } from "../../src/config/tree.ts";
 import type { Db } from "../../src/db/pool.ts";
 import { callApi, eventually } from "../support/app.ts";
@@ -68,6 +69,7 @@ export const createGround = async (): Promise<Ground> => {
     },
     clear: async () => {
       over.abort();
+      await releaseLocks();
       const servers = await Promise.allSettled(started);
       await Promise.all(servers.map((one) => (one.status === "fulfilled" ? one.value.kill() : undefined)));
       await simulator.close();
@@ -112,6 +114,13 @@ export const turnStatus = async (
 ): Promise<Record<string, unknown>> =>
   (await callApi(`${server.base}/chats/${chatId}/turns/${requestId}`, "GET")).body;
 
+/** One usage event in all, no reserve left, and nothing charged that no event tells. */
+export const expectOneEvent = async (ground: Ground, of: object): Promise<void> => {
+  const { stored, due, events } = await ground.books();
+  expect(events).toMatchObject([of]);
+  expect(stored).toEqual(due);
+};
+
 /** Lets the time pass after which a dead process's turns are orphans and its outbox leases free. */
 export const ageDeadProcesses = async (db: Db): Promise<void> => {
   await db.query("update app_instances set last_seen_at = now() - interval '1 hour'");
@@ -130,20 +139,31 @@ export const ageRunningTurns = async (db: Db): Promise<void> => {
   );
 };
 
-/** A transaction of the test's own that holds what the statement locks until it is released. */
+export type Release = (end?: "rollback" | "commit") => Promise<void>;
+
+const heldLocks = new Set<Release>();
+
+/** A transaction of the test's own that holds what the statement locks until it is released; then it rolls back. */
 export const holdLock = async (
   databaseUrl: string,
   statement: string,
   values: unknown[] = [],
-): Promise<() => Promise<void>> => {
+): Promise<Release> => {
   const client = new pg.Client({ connectionString: databaseUrl, application_name: "lock of the test" });
+  const release: Release = async (end = "rollback") => {
+    if (!heldLocks.delete(release)) return;
+    await client.query(end).finally(() => client.end());
+  };
   await client.connect();
   await client.query("begin");
+  heldLocks.add(release);
   await client.query(statement, values);
-  return async () => {
-    await client.query("rollback");
-    await client.end();
-  };
+  return release;
+};
+
+/** Releases what a failed test still holds. */
+export const releaseLocks = async (): Promise<void> => {
+  for (const release of heldLocks) await release();
 };
 
 /** Resolves as soon as that many statements wait for a lock. */
