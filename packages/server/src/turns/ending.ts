@@ -28,7 +28,7 @@ export interface Ending {
   readonly usage: ProviderUsage | null;
   readonly incomplete: IncompleteReason | null;
   readonly started: boolean;
-  /** Null: the persisted counters of the row are settled. */
+  /** As the stream counted them; null: the persisted counters of the row stand for themselves. */
   readonly toolCounts: ToolCounts | null;
   /** The assistant message to store, if any. */
   readonly answer: {

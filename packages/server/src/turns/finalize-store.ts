@@ -1,7 +1,7 @@
 import type { TenantId } from "../auth/actor.ts";
 import type { Queryable, Result, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
-import type { CancelReason, ReserveColumns, TerminalState } from "./turn.ts";
+import type { CancelReason, ReserveColumns, TerminalState, ToolCounts } from "./turn.ts";
 
 /** The statements of transaction 2 that touch `chat_turns` (turns.md §10.2). */
 
@@ -34,6 +34,7 @@ const returning = `
       t.started_at, t.completed_at,
       (select c.model from chats c where c.id = t.chat_id) as selected_model`;
 
+// The counters say what is settled, also when the last of their own writes comes too late.
 const endTurn: Statement = {
   name: "turn_end",
   text: `
@@ -44,6 +45,9 @@ const endTurn: Statement = {
       error_detail = $5,
       provider_response_id = $6,
       cancel_reason = coalesce(t.cancel_reason, $7),
+      web_search_completed_count = greatest(t.web_search_completed_count, $8),
+      code_interpreter_completed_count = greatest(t.code_interpreter_completed_count, $9),
+      file_search_completed_count = greatest(t.file_search_completed_count, $10),
       completed_at = now(),
       updated_at = now()
     where t.id = $1
@@ -172,6 +176,8 @@ export interface TurnEnd {
   readonly errorDetail: string | null;
   readonly responseId: string | null;
   readonly cancelReason: CancelReason | null;
+  /** Finished calls as the stream counted them; null leaves the persisted ones. */
+  readonly toolCounts: ToolCounts | null;
 }
 
 /** Compare-and-set from `running`; null when another finalizer was first. */
@@ -185,6 +191,9 @@ export const compareAndEnd = async (tx: Tx, end: TurnEnd): Promise<FinalizedRow 
       end.errorDetail,
       end.responseId,
       end.cancelReason,
+      end.toolCounts?.webSearch ?? null,
+      end.toolCounts?.codeInterpreter ?? null,
+      end.toolCounts?.fileSearch ?? null,
     ]),
   );
 
@@ -199,7 +208,7 @@ export interface OrphanLimits {
 /** Compare-and-set of the watchdog; null when the turn finished, moved or was deleted meanwhile. */
 export const compareAndEndOrphan = async (
   tx: Tx,
-  end: Omit<TurnEnd, "responseId" | "cancelReason">,
+  end: Omit<TurnEnd, "responseId" | "cancelReason" | "toolCounts">,
   limits: OrphanLimits,
 ): Promise<FinalizedRow | null> =>
   toFinalized(

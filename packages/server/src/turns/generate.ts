@@ -5,6 +5,7 @@ import { Answer, terminalOf } from "./answer.ts";
 import type { Cancellation } from "./cancellation.ts";
 import type { StreamEvent } from "./grammar.ts";
 import type { RunningTurn } from "./running.ts";
+import { createToolClock, type ToolClock } from "./tool-calls.ts";
 import { abortTrigger, type Terminal, type ToolCounts } from "./turn.ts";
 import { isAbsurdUsage } from "./usage.ts";
 
@@ -29,6 +30,7 @@ export async function* generate(
   const labels = { provider: turn.target.providerId, model: turn.model.id };
   const requestedAt = performance.now();
   const answer = new Answer(turn.toolLimits, requestedAt);
+  const clock = createToolClock(deps.metrics, labels);
   const ended = new AbortController();
   let outcome: ProviderOutcome = { kind: "aborted", started: false };
   deps.metrics.count("stream_started", labels);
@@ -45,11 +47,13 @@ export async function* generate(
         bytesAfterCancel += textBytes(batch);
         continue;
       }
-      const first = !answer.hasContent;
-      const events = relay(deps, answer, batch, labels.model);
-      if (first && answer.hasContent)
-        deps.metrics.observe("ttft_provider_ms", labels, answer.latency.ttftMs ?? 0);
+      const waiting = !answer.hasContent;
+      const receivedAt = performance.now();
+      const events = relay(deps, answer, batch, labels.model, clock);
+      const isFirst = waiting && answer.hasContent;
+      if (isFirst) deps.metrics.observe("ttft_provider_ms", labels, answer.latency.ttftMs ?? 0);
       if (events.length > 0) yield events;
+      if (isFirst) deps.metrics.observe("ttft_overhead_ms", labels, performance.now() - receivedAt);
       if (answer.exceeded !== null) {
         deps.metrics.count("tool_call_limited", { tool: answer.exceeded });
         // Leaving the loop closes the provider's socket.
@@ -100,6 +104,7 @@ const relay = (
   answer: Answer,
   batch: readonly ProviderEvent[],
   model: string,
+  clock: ToolClock,
 ): readonly StreamEvent[] => {
   const events: StreamEvent[] = [];
   for (const received of batch) {
@@ -111,6 +116,7 @@ const relay = (
       continue;
     }
     deps.metrics.count("tool_calls", { tool: event.name, phase: event.phase });
+    clock(event.name, event.phase);
     if (event.phase === "done") deps.countToolCalls(oneCall(event.name, deps.metrics, model));
     events.push({ event: "tool", data: { phase: event.phase, name: event.name, details: event.details } });
   }

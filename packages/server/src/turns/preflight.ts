@@ -8,7 +8,7 @@ import type { PolicyService } from "../policy/service.ts";
 import type { EffectivePolicy } from "../policy/snapshot.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { requestFingerprint } from "./fingerprint.ts";
-import { findTurnForSend, hasRunningTurn, type TurnLookup } from "./store.ts";
+import { findTurnsForSend, type TurnLookup } from "./store.ts";
 
 /** A parsed send; nothing of it names a tenant or a user. */
 export interface SendRequest {
@@ -69,12 +69,17 @@ export const preflight = async (
   }
   const selectedModel = await visibleChat(deps, actor, request.chatId);
   const fingerprint = requestFingerprint(request);
-  const existing = await findTurnForSend(deps.db, actor.tenantId, request.chatId, request.requestId);
-  if (existing !== null) {
-    refuseUnlessReplay(deps.apiRoot, request.chatId, existing, fingerprint);
-    return { kind: "replay", turn: existing, selectedModel };
+  const { same, otherRuns } = await findTurnsForSend(
+    deps.db,
+    actor.tenantId,
+    request.chatId,
+    request.requestId,
+  );
+  if (same !== null) {
+    refuseUnlessReplay(deps.apiRoot, request.chatId, same, fingerprint);
+    return { kind: "replay", turn: same, selectedModel };
   }
-  if (await hasRunningTurn(deps.db, actor.tenantId, request.chatId)) throw generationInProgress();
+  if (otherRuns) throw generationInProgress();
   await limitImages(deps, actor, request);
   const policy = await deps.policy.resolve(actor);
   if (request.webSearch && policy.snapshot.killSwitches.disableWebSearch) {

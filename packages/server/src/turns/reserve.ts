@@ -15,7 +15,7 @@ import { readTurnEnd } from "./finalize-store.ts";
 import { observeBalances, observeRefused, observeReserved } from "./observe-preflight.ts";
 import { generationInProgress, type Plan, refuseUnlessReplay } from "./preflight.ts";
 import type { RunningTurn } from "./running.ts";
-import { fillReserveColumns, findTurnForSend, insertTurn, type TurnLookup } from "./store.ts";
+import { fillReserveColumns, findTurnsForSend, insertTurn, type TurnLookup } from "./store.ts";
 
 export interface ReserveDeps extends DecideDeps {
   readonly db: Db;
@@ -59,7 +59,12 @@ export const reserve = async (deps: ReserveDeps, plan: Plan): Promise<Reserved> 
     const index = violatedConstraint(error);
     if (index === "chat_turns_running_key") throw generationInProgress();
     if (index !== "chat_turns_request_key") throw error;
-    const winner = await findTurnForSend(deps.db, actor.tenantId, request.chatId, request.requestId);
+    const { same: winner } = await findTurnsForSend(
+      deps.db,
+      actor.tenantId,
+      request.chatId,
+      request.requestId,
+    );
     if (winner === null) throw error;
     refuseUnlessReplay(deps.apiRoot, request.chatId, winner, plan.fingerprint);
     return { kind: "replay", turn: winner };

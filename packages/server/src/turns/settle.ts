@@ -43,7 +43,7 @@ export const settleEnded = async (
   row: FinalizedRow,
   ending: Ending,
 ): Promise<Settlement> => {
-  const tools = ending.toolCounts ?? {
+  const tools = {
     webSearch: row.webSearchCount,
     codeInterpreter: row.codeInterpreterCount,
     fileSearch: row.fileSearchCount,

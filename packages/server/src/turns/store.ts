@@ -15,16 +15,27 @@ export interface TurnLookup {
   readonly effectiveModel: string | null;
 }
 
-const selectTurnForSend: Statement = {
-  name: "turn_for_send",
-  text: `
-    select
+const turnForSendColumns = `
       id, request_id, state, deleted_at is not null as deleted, request_fingerprint,
-      assistant_message_id, effective_model
+      assistant_message_id, effective_model`;
+
+// One statement, one snapshot: a twin of this send is never taken for another turn that runs.
+const selectTurnsForSend: Statement = {
+  name: "turns_for_send",
+  text: `
+    select ${turnForSendColumns}
     from chat_turns
     where chat_id = $1
       and tenant_id = $2
-      and request_id = $3`,
+      and request_id = $3
+    union all
+    select ${turnForSendColumns}
+    from chat_turns
+    where chat_id = $1
+      and tenant_id = $2
+      and request_id <> $3
+      and state = 'running'
+      and deleted_at is null`,
 };
 
 interface TurnForSendRow {
@@ -37,42 +48,34 @@ interface TurnForSendRow {
   effective_model: string | null;
 }
 
-/** The turn with this idempotency key, deleted ones included (turns.md §6); null when there is none. */
-export const findTurnForSend = async (
+export interface TurnsForSend {
+  /** The turn with this idempotency key, deleted ones included (turns.md §6). */
+  readonly same: TurnLookup | null;
+  /** Whether another turn of the chat is running (turns.md §4.2 row 7). */
+  readonly otherRuns: boolean;
+}
+
+/** What rows 6 and 7 of turns.md §4.2 look at; `requestId` in lower case. */
+export const findTurnsForSend = async (
   db: Queryable,
   tenantId: TenantId,
   chatId: string,
   requestId: string,
-): Promise<TurnLookup | null> => {
-  const { rows } = await db.query<TurnForSendRow>(selectTurnForSend, [chatId, tenantId, requestId]);
-  const row = rows[0];
-  return row === undefined
-    ? null
-    : {
-        id: row.id,
-        requestId: row.request_id,
-        state: row.state,
-        deleted: row.deleted,
-        fingerprint: row.request_fingerprint,
-        assistantMessageId: row.assistant_message_id,
-        effectiveModel: row.effective_model,
-      };
+): Promise<TurnsForSend> => {
+  const { rows } = await db.query<TurnForSendRow>(selectTurnsForSend, [chatId, tenantId, requestId]);
+  const same = rows.find((row) => row.request_id === requestId);
+  return { same: same === undefined ? null : toLookup(same), otherRuns: rows.some((row) => row !== same) };
 };
 
-const selectRunningTurn: Statement = {
-  name: "turn_running_in_chat",
-  text: `
-    select id
-    from chat_turns
-    where chat_id = $1
-      and tenant_id = $2
-      and state = 'running'
-      and deleted_at is null`,
-};
-
-/** Whether another turn of the chat is running (turns.md §4.2 row 7). */
-export const hasRunningTurn = async (db: Queryable, tenantId: TenantId, chatId: string): Promise<boolean> =>
-  (await db.query(selectRunningTurn, [chatId, tenantId])).rowCount > 0;
+const toLookup = (row: TurnForSendRow): TurnLookup => ({
+  id: row.id,
+  requestId: row.request_id,
+  state: row.state,
+  deleted: row.deleted,
+  fingerprint: row.request_fingerprint,
+  assistantMessageId: row.assistant_message_id,
+  effectiveModel: row.effective_model,
+});
 
 export interface NewTurn {
   readonly id: string;
