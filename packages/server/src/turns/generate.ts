@@ -17,6 +17,11 @@ export interface GenerateDeps {
   readonly countToolCalls: (calls: ToolCounts) => void;
 }
 
+/** What generating reads of a running turn. */
+export interface GeneratingTurn extends Pick<RunningTurn, "id" | "target" | "request" | "toolLimits"> {
+  readonly model: Pick<RunningTurn["model"], "id" | "inputMultiplierMicro" | "outputMultiplierMicro">;
+}
+
 /**
  * Calls the provider and relays what it says: yields client events batch by batch, as they come off
  * the socket, and returns how the stream ended (turns.md §8). No transaction is in scope, nothing
@@ -24,7 +29,7 @@ export interface GenerateDeps {
  */
 export async function* generate(
   deps: GenerateDeps,
-  turn: RunningTurn,
+  turn: GeneratingTurn,
   cancellation: Cancellation,
 ): AsyncGenerator<readonly StreamEvent[], Terminal, void> {
   const labels = { provider: turn.target.providerId, model: turn.model.id };
@@ -84,7 +89,7 @@ export async function* generate(
   return terminalOf(outcome, answer, cancellation.reason);
 }
 
-const reportAbsurdUsage = (deps: GenerateDeps, turn: RunningTurn, outcome: ProviderOutcome): void => {
+const reportAbsurdUsage = (deps: GenerateDeps, turn: GeneratingTurn, outcome: ProviderOutcome): void => {
   if (outcome.kind === "aborted" || !isAbsurdUsage(outcome.usage)) return;
   deps.metrics.count("credits_overflow");
   deps.logger.error(

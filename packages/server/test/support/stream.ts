@@ -28,8 +28,8 @@ export interface OpenedStream {
 }
 
 const parseFrame = (frame: string): WireEvent | undefined => {
-  const name = /^event: (.*)$/m.exec(frame)?.[1];
-  const data = /^data: (.*)$/m.exec(frame)?.[1];
+  const name = /^event: ([^\n]*)$/m.exec(frame)?.[1];
+  const data = /^data: ([^\n]*)$/m.exec(frame)?.[1];
   return name === undefined || data === undefined
     ? undefined
     : { event: name, data: JSON.parse(data) as Record<string, unknown> };

@@ -111,9 +111,10 @@ describe("POST …/cancel (turns.md §16.1)", () => {
   test("202 with `running` when the end does not come within 2 s; then it comes", async () => {
     const { requestId, stream, path } = await begin(talking);
     const answer = await whileLocked(app, "select from quota_usage for update", async () => {
+      const askedAt = performance.now();
       const asked = app.call("POST", path);
       await someoneWaits(app);
-      return asked;
+      return asked.finally(() => expect(performance.now() - askedAt).toBeLessThan(3_500));
     });
     expect(answer).toMatchObject({ status: 202, body: { request_id: requestId, state: "running" } });
     expect((await ended(app, requestId)).state).toBe("cancelled");

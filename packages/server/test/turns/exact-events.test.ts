@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { type Caller, callers, modelEntry, premiumEntry } from "../support/config.ts";
 import { openStream } from "../support/stream.ts";
-import { creditsOf, eventsOf, turnRow } from "./support.ts";
+import { creditsOf, eventsOf, total, turnRow } from "./support.ts";
 
 let app: TestApp;
 beforeAll(async () => {
@@ -203,6 +203,26 @@ describe("§20, outbox.md §4.1, §4.4: what a turn's end tells, word for word",
     expect(audit).not.toHaveProperty("error_code");
     expect(await creditsOf(app, callers.amy)).toEqual({ spent: 1_360n, reserved: 0n, calls: 1 });
   });
+});
+
+test("with `audit.include_content` the audit holds both texts, redacted", async () => {
+  const open = await startTestApp({
+    config: { role: "api", audit: { include_content: true } },
+    database: app.database,
+    simulator: app.simulator,
+  });
+  try {
+    app.simulator.enqueue({ events: [{ text: "not password=" }, { text: "hunter2, surely" }] });
+    const { requestId } = await open.ask(await open.createChat(), "is it password=letmein");
+    const { audit } = await eventsOf(open, requestId);
+    expect(audit).toMatchObject({
+      prompt: "is it password=[REDACTED]",
+      response: "not password=[REDACTED], surely",
+    });
+    expect(await total(open, "audit_redaction_hits_total")).toBe(2);
+  } finally {
+    await open.close();
+  }
 });
 
 describe("usage above the reserve (quota.md §7.4)", () => {
