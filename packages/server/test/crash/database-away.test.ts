@@ -117,16 +117,34 @@ describe("the database goes away (turns.md §13)", () => {
   test("with the answer to transaction 1's commit: the turn that stands is run, not lost", async () => {
     const open = await trapMessages(ground, "user");
     const sent = send(server, chatId, { requestId });
+    const backend = await waitingForLocks(ground.db);
+    proxy.holdAnswers(backend);
+    await open();
+    await found(ground.db, "select from chat_turns where state = 'running'");
+    proxy.cutOne(backend);
+    const stream = await sent;
+    expect(stream.status).toBe(200);
+    expect((await stream.rest()).at(-1)?.event).toBe("done");
+    await expectOneEvent(ground, { request_id: requestId, terminal_state: "completed" });
+  });
+
+  test("with that answer and for longer: 503, and the turn is the watchdog's", async () => {
+    const open = await trapMessages(ground, "user");
+    const sent = send(server, chatId, { requestId });
     await waitingForLocks(ground.db);
     proxy.holdAnswers();
     await open();
     await found(ground.db, "select from chat_turns where state = 'running'");
     proxy.cut();
-    proxy.restore();
     const stream = await sent;
-    expect(stream.status).toBe(200);
-    expect((await stream.rest()).at(-1)?.event).toBe("done");
-    await expectOneEvent(ground, { request_id: requestId, terminal_state: "completed" });
+    expect(stream.status).toBe(503);
+    proxy.restore();
+    await ageRunningTurns(ground.db);
+    await eventually(
+      async () => (await turnStatus(server, chatId, requestId))["error_code"] === "orphan_timeout",
+    );
+    await expectOneEvent(ground, { request_id: requestId, settlement_method: "estimated" });
+    expect((await send(server, chatId)).status).toBe(200);
   });
 
   test("for requests: 503 with Retry-After, ready again when it is back", async () => {

@@ -4,8 +4,13 @@ import { type AddressInfo, connect, createServer, type NetConnectOpts, type Sock
 /** Stands between a server process and the database, to lose what travels between them. */
 export interface DatabaseProxy {
   readonly url: string;
-  /** From now on the answers of the database do not arrive; what was asked is done all the same. */
-  holdAnswers(): void;
+  /**
+   * From now on the answers of the database do not arrive, on the connections that are open or on that of
+   * one backend; what was asked is done all the same.
+   */
+  holdAnswers(backend?: number): void;
+  /** Cuts that backend's connection, the others stay. */
+  cutOne(backend: number): void;
   /** Cuts every connection and refuses new ones, until `restore`. */
   cut(): void;
   restore(): void;
@@ -15,7 +20,12 @@ export interface DatabaseProxy {
 interface Pair {
   readonly client: Socket;
   readonly upstream: Socket;
+  /** Process id of the session, as the database tells it in the first answer. */
+  backend: number;
 }
+
+/** Head of the message that tells it (BackendKeyData). */
+const keyData = Buffer.from([0x4b, 0, 0, 0, 12]);
 
 export const startDatabaseProxy = async (databaseUrl: string): Promise<DatabaseProxy> => {
   const target = addressOf(databaseUrl);
@@ -26,7 +36,7 @@ export const startDatabaseProxy = async (databaseUrl: string): Promise<DatabaseP
       client.resetAndDestroy();
       return;
     }
-    const pair = { client, upstream: connect(target) };
+    const pair: Pair = { client, upstream: connect(target), backend: 0 };
     pairs.add(pair);
     const end = (): void => {
       pairs.delete(pair);
@@ -34,6 +44,10 @@ export const startDatabaseProxy = async (databaseUrl: string): Promise<DatabaseP
       pair.upstream.destroy();
     };
     for (const socket of [client, pair.upstream]) socket.on("error", end).on("close", end);
+    pair.upstream.on("data", (bytes: Buffer) => {
+      const at = pair.backend === 0 ? bytes.indexOf(keyData) : -1;
+      if (at >= 0) pair.backend = bytes.readUInt32BE(at + keyData.length);
+    });
     client.pipe(pair.upstream);
     pair.upstream.pipe(client);
   });
@@ -43,26 +57,29 @@ export const startDatabaseProxy = async (databaseUrl: string): Promise<DatabaseP
   url.search = "";
   url.hostname = "127.0.0.1";
   url.port = String((server.address() as AddressInfo).port);
-  const cutAll = (): void => {
-    for (const { client, upstream } of pairs) {
+  const of = (backend?: number): Pair[] =>
+    [...pairs].filter((pair) => backend === undefined || pair.backend === backend);
+  const cut = (backend?: number): void => {
+    for (const { client, upstream } of of(backend)) {
       client.resetAndDestroy();
       upstream.destroy();
     }
   };
   return {
     url: url.href,
-    holdAnswers: () => {
-      for (const { client, upstream } of pairs) upstream.unpipe(client);
+    holdAnswers: (backend) => {
+      for (const { client, upstream } of of(backend)) upstream.unpipe(client);
     },
+    cutOne: cut,
     cut: () => {
       away = true;
-      cutAll();
+      cut();
     },
     restore: () => {
       away = false;
     },
     close: async () => {
-      cutAll();
+      cut();
       server.close();
       await once(server, "close");
     },

@@ -166,14 +166,18 @@ export const releaseLocks = async (): Promise<void> => {
   for (const release of heldLocks) await release();
 };
 
-/** Resolves as soon as that many statements wait for a lock. */
-export const waitingForLocks = (db: Db, count = 1): Promise<void> =>
-  eventually(async () => {
-    const { rowCount } = await db.query(
-      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+/** Resolves as soon as a statement waits for a lock, with the process id of its session. */
+export const waitingForLocks = async (db: Db): Promise<number> => {
+  let pid = 0;
+  await eventually(async () => {
+    const { rows } = await db.query<{ pid: number }>(
+      "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
     );
-    return rowCount >= count;
+    pid = rows[0]?.pid ?? 0;
+    return pid !== 0;
   });
+  return pid;
+};
 
 /** Resolves as soon as the query finds a row. */
 export const found = (db: Db, query: string, values: unknown[] = []): Promise<void> =>

@@ -1,0 +1,89 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Server } from "node:net";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Tree } from "../../src/config/tree.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { startServerProcess } from "../support/process.ts";
+
+/** Start-ups that must fail: the exit code tells an operator where to look (ops.md §1, §3). */
+
+let database: TestDatabase;
+let empty: TestDatabase;
+/** What the one start says that is given up only after its time; it runs beside the others. */
+let unreachable: Promise<string>;
+const began = performance.now();
+const over = new AbortController();
+beforeAll(async () => {
+  [database, empty] = await Promise.all([createTestDatabase(), createTestDatabase({ empty: true })]);
+  const { server, port } = await takePort();
+  await new Promise((resolve) => server.close(resolve));
+  unreachable = start({}, `postgresql://nobody@127.0.0.1:${port}/none`).then(
+    () => "started",
+    (error: Error) => error.message,
+  );
+});
+afterAll(async () => {
+  over.abort();
+  await Promise.all([database.drop(), empty.drop()]);
+});
+
+const start = (config: Tree, databaseUrl = database.url): Promise<unknown> =>
+  startServerProcess({ databaseUrl, simulatorPort: 1, config, signal: over.signal });
+
+const withDatabase = (name: string): string => {
+  const url = new URL(database.url);
+  url.pathname = `/${name}`;
+  return url.href;
+};
+
+const takePort = async (): Promise<{ server: Server; port: number }> => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return { server, port: (server.address() as AddressInfo).port };
+};
+
+describe("2: the configuration is wrong, and every problem is named", () => {
+  test.each<[string, Tree, readonly string[]]>([
+    [
+      "keys out of range or unknown",
+      { orphan_watchdog: { timeout_secs: 89 }, instance_lease_secs: 14, serverr: {} },
+      ["orphan_watchdog.timeout_secs", "instance_lease_secs", "serverr"],
+    ],
+    [
+      "a catalog entry that makes no sense",
+      { plugins: { model_policy: { static: { model_catalog: [{ id: "" }] } } } },
+      ["plugins.model_policy.static.model_catalog"],
+    ],
+    ["an audit plugin nobody registered", { plugins: { audit: { type: "nobody" } } }, ["plugins.audit.type"]],
+  ])("%s", async (_, config, keys) => {
+    const started = start(config);
+    await expect(started).rejects.toThrow(/ended with 2:/);
+    for (const key of keys) await expect(started).rejects.toThrow(key);
+  });
+});
+
+describe("3: the database cannot be used", () => {
+  test("there is no such database, which waiting does not change", async () => {
+    await expect(start({}, withDatabase("nowhere"))).rejects.toThrow(/ended with 3:/);
+  });
+
+  test("its schema is behind and is not to be migrated", async () => {
+    await expect(start({ database: { migrations: "check" } }, empty.url)).rejects.toThrow(/ended with 3:/);
+  });
+});
+
+test("1: the port is taken, and nothing stays behind", async () => {
+  const { server, port } = await takePort();
+  try {
+    const started = start({ server: { bind_address: `127.0.0.1:${port}` } });
+    await expect(started).rejects.toThrow(/ended with 1:.*EADDRINUSE/s);
+  } finally {
+    server.close();
+  }
+  expect((await database.db.query("select from app_instances")).rowCount).toBe(0);
+});
+
+test("3: nobody listens there, for the 30 s it may take to come up", async () => {
+  expect(await unreachable).toMatch(/ended with 3:.*ECONNREFUSED/s);
+  expect(performance.now() - began).toBeGreaterThan(20_000);
+}, 45_000);
