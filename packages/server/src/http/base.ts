@@ -81,7 +81,8 @@ export function createBaseServer(options: BaseOptions): ApiServer {
     },
     bodyLimit: options.bodyLimitBytes,
     return503OnClosing: false,
-    forceCloseConnections: "idle",
+    // `closeGently` closes what is idle, and leaves what is still being sent.
+    forceCloseConnections: false,
     exposeHeadRoutes: false,
     routerOptions: {
       // Longer than any header Node accepts: a long id is malformed, not an unknown route.

@@ -5,6 +5,7 @@ import { type Db, isConnectionLost, violatedConstraint } from "../db/pool.ts";
 import { inTransaction, type Tx } from "../db/tx.ts";
 import { invariant } from "../lib/assert.ts";
 import { uuidV4 } from "../lib/id.ts";
+import { sleep } from "../lib/sleep.ts";
 import { findPriorContextTokens, findRecentMessages, insertUserMessage } from "../messages/store.ts";
 import { addReserve, lockQuotaRows } from "../quota/store.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -87,6 +88,9 @@ const admitted = (
   return { kind: "running", turn: reserved.turn, cancellation };
 };
 
+/** Waits before the looks, as finalization has them (turns.md §10.3): a failover takes its time. */
+const lookAgainMs = [0, 200, 1_000, 3_000] as const;
+
 const standsAfterLoss = async (
   deps: ReserveDeps,
   plan: Plan,
@@ -94,8 +98,15 @@ const standsAfterLoss = async (
   error: unknown,
 ): Promise<boolean> => {
   if (!isConnectionLost(error)) return false;
-  const stored = await readTurnEnd(deps.db, plan.actor.tenantId, turnId).catch(() => null);
-  return stored?.state === "running";
+  for (const wait of lookAgainMs) {
+    await sleep(wait);
+    try {
+      return (await readTurnEnd(deps.db, plan.actor.tenantId, turnId))?.state === "running";
+    } catch (lookError) {
+      deps.logger.warn({ err: lookError, turn_id: turnId }, "cannot tell whether the turn was committed");
+    }
+  }
+  return false;
 };
 
 const attempt = async (
