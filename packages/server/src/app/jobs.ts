@@ -34,13 +34,16 @@ export const startLeaderJob = (
   };
   return startLoop(
     async (stopped) => {
-      const held = await direct.withLock(job.lockId, async (lost) => {
-        metrics.set("leader", labels, 1);
-        leads(true);
-        await job.run(AbortSignal.any([stopped, lost]));
-      });
-      metrics.set("leader", labels, 0);
-      if (!held) leads(false);
+      try {
+        const held = await direct.withLock(job.lockId, async (lost) => {
+          metrics.set("leader", labels, 1);
+          leads(true);
+          await job.run(AbortSignal.any([stopped, lost]));
+        });
+        if (!held) leads(false);
+      } finally {
+        metrics.set("leader", labels, 0);
+      }
     },
     {
       intervalMs: job.intervalMs,

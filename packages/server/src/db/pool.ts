@@ -71,6 +71,9 @@ export class Db implements Queryable {
       connectionTimeoutMillis: options.acquireTimeoutMs,
       application_name: options.applicationName ?? "mini-chat",
       keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
+      // A peer that is gone without a word never answers: beyond the server's own limit the connection is dead.
+      query_timeout: options.statementTimeoutMs + 5_000,
       types,
       pipeline: true,
       options: [
@@ -187,6 +190,6 @@ export const isConnectionLost = (error: unknown): boolean => {
   const { code } = error as { code?: unknown };
   return (
     (typeof code === "string" && lostCodes.has(code)) ||
-    /connection terminated|connection error|not queryable/i.test(error.message)
+    /connection terminated|connection error|not queryable|query read timeout/i.test(error.message)
   );
 };

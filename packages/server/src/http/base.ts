@@ -98,7 +98,8 @@ export function createBaseServer(options: BaseOptions): ApiServer {
     },
     clientErrorHandler: refuseSocket,
     // Node would answer 400 without a body; `refuseWithoutHost` answers as every other refusal.
-    http: { requireHostHeader: false },
+    // A `$filter` of 8 KiB is three times that in the request line, percent-encoded (api.md §4).
+    http: { requireHostHeader: false, maxHeaderSize: 65_536 },
   }).withTypeProvider<ZodTypeProvider>();
   answerUnparsed(app.server);
   app.setValidatorCompiler(validatorCompiler);

@@ -103,10 +103,13 @@ const allowOrigins = (app: ApiServer, settings: Config["server"]["cors"]): void 
 const guardApi = (api: ApiServer, options: HttpServerOptions): void => {
   const limiter = createRateLimiter(options.config.server.rate_limit);
   const timeoutMs = options.config.server.request_timeout_secs * 1000;
+  // A stream has no time limit of its own, but its body has: it is in flight until then.
+  const bodyClocks = new WeakMap<FastifyRequest, () => void>();
   api.addHook("onRequest", async (request, reply) => {
     const { config } = request.routeOptions;
     refuseEmptySegments(request);
-    limitTime(request, reply, config.stream || config.rawBody ? null : timeoutMs);
+    const stopClock = limitTime(request, reply, config.rawBody ? null : timeoutMs);
+    if (config.stream) bodyClocks.set(request, stopClock);
     await admit(request, reply, limiter, options);
     if (config.refuseWhileDraining && options.isDraining()) {
       reply.header("connection", "close");
@@ -114,6 +117,7 @@ const guardApi = (api: ApiServer, options: HttpServerOptions): void => {
     }
   });
   api.addHook("preValidation", async (request) => {
+    bodyClocks.get(request)?.();
     request.query = queryOf(request);
   });
 };
@@ -136,8 +140,9 @@ const admit = async (
   const exchange = exchangeOf(request.raw);
   const route = `${request.method} ${request.routeOptions.url ?? ""}`;
   reply.headers(rateLimitHeaders(limiter.look(route)));
-  exchange.release = limiter.enter(route);
   const actor = await authenticator.authenticate(request.headers.authorization);
+  // Only behind authentication: strangers must not take the places of callers.
+  exchange.release = limiter.enter(route);
   exchange.actor = actor;
   request.log = request.log.child({
     tenant_id: actor.tenantId,
@@ -150,9 +155,9 @@ const admit = async (
   reply.headers(rateLimitHeaders(limiter.admit(route, `${actor.tenantId} ${actor.userId}`)));
 };
 
-/** 504 `request_timeout` when the answer has not begun in time; null = no limit. */
-const limitTime = (request: FastifyRequest, reply: FastifyReply, timeoutMs: number | null): void => {
-  if (timeoutMs === null) return;
+/** 504 `request_timeout` when the answer has not begun in time; null = no limit. Returns what stops it. */
+const limitTime = (request: FastifyRequest, reply: FastifyReply, timeoutMs: number | null): (() => void) => {
+  if (timeoutMs === null) return () => {};
   const timer = setTimeout(() => {
     sendProblem(
       request,
@@ -160,7 +165,9 @@ const limitTime = (request: FastifyRequest, reply: FastifyReply, timeoutMs: numb
       new AppError("request_timeout", { detail: "The answer took too long and was given up." }),
     );
   }, timeoutMs);
-  reply.raw.once("close", () => clearTimeout(timer));
+  const stop = (): void => clearTimeout(timer);
+  reply.raw.once("close", stop);
+  return stop;
 };
 
 const noKeys: readonly string[] = [];
