@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { startChild } from "./harness/child.ts";
-import { cpuMs, rounded, watchMachine } from "./harness/measure.ts";
+import { familyCpuMs, rounded, watchMachine } from "./harness/measure.ts";
 import { serverScript, withDirectory } from "./harness/stack.ts";
 import { summarise } from "./support.ts";
 
@@ -41,7 +41,7 @@ const start = async (dir: string, run: string): Promise<Start> => {
  * the database, and the next ones. The file cache is warm; installing the packages is not part of it.
  */
 export const run = async (): Promise<object> => {
-  const machine = watchMachine(() => cpuMs(process.pid));
+  const machine = watchMachine(() => familyCpuMs(process.pid));
   const first: Start[] = [];
   const next: Start[] = [];
   for (let round = 0; round < DIRECTORIES; round += 1) {

@@ -111,7 +111,6 @@ export const benchConfig = (
     auth: {
       tokens: users.map(({ token, tenantId, userId }) => ({ token, tenant_id: tenantId, user_id: userId })),
     },
-    database: { max_connections: 20 },
     plugins: {
       model_policy: {
         static: {
