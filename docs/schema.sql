@@ -265,6 +265,7 @@ create table outbox_parked (
   order_key uuid not null,
   until timestamp with time zone not null,
   attempts integer not null,
+  from_id bigint not null default 0,
   constraint outbox_parked_pkey PRIMARY KEY (partition_id, order_key),
   constraint outbox_parked_attempts_check CHECK (attempts >= 0)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=200);
@@ -283,6 +284,7 @@ create table outbox_partition (
   paused boolean not null default false,
   last_served_at timestamp with time zone,
   last_error text,
+  read_from bigint not null default 0,
   constraint outbox_partition_pkey PRIMARY KEY (id),
   constraint outbox_partition_queue_no_key UNIQUE (queue, no),
   constraint outbox_partition_head_attempts_check CHECK (head_attempts >= 0),
@@ -530,9 +532,9 @@ begin
 
       v_rows := v_left;
       foreach v_id in array v_ids loop
-        -- Some key waits: read around it, and count the attempt of keys whose wait is over. Their next
-        -- wait is written now, the acknowledgement corrects it: should this worker die of them, their
-        -- neighbours are served first. The waiting keys are hashed once, not probed per message.
+        -- Some key waits. The first message of each key whose wait is over is a probe; of the rest only
+        -- messages of keys that do not wait are free. The next wait of a probe's key is written now, the
+        -- acknowledgement corrects it: should this worker die of it, its neighbours are served first.
         v_began := clock_timestamp();
         select m.id
         into v_first
@@ -548,32 +550,56 @@ begin
         where p.id = v_id;
         continue when v_first is null;
 
+        -- The bound of the free messages is read in the statement that uses it. Bound by v_first, they
+        -- would lack what was committed with a smaller id since, and what follows it would be handed
+        -- over first.
         return query
-        with head as materialized (
+        with waiting as materialized (
+          select w.ctid as tid, w.order_key, w.from_id, w.attempts, w.until
+          from outbox_parked w
+          where w.partition_id = v_id
+        ),
+        probe as materialized (
+          select q.*, k.tid, k.attempts as parked_attempts
+          from (
+            select *
+            from waiting w
+            where w.until <= now()
+            order by w.from_id
+            limit p_batches[v_queue]
+          ) k
+          cross join lateral (
+            select *
+            from outbox_message o
+            where o.partition_id = v_id
+              and o.id >= k.from_id
+              and o.order_key = k.order_key
+            order by o.id
+            limit 1
+          ) q
+        ),
+        free as materialized (
           select q.*
           from outbox_message q
           where q.partition_id = v_id
-            and q.id >= v_first
-            and q.order_key not in (
-              select w.order_key
-              from outbox_parked w
-              where w.partition_id = v_id
-                -- Not by the index on until, which has the keys of all partitions.
-                and w.until + interval '0' > now()
+            and q.id >= (
+              select greatest(p.scan_from, p.read_from)
+              from outbox_partition p
+              where p.id = v_id
             )
+            and q.order_key not in (select w.order_key from waiting w)
           order by q.id
           limit p_batches[v_queue]
         ),
         tried as materialized (
-          select h.*, k.tid, k.attempts as parked_attempts
-          from head h
-          left join lateral (
-            select o.ctid as tid, o.attempts
-            from outbox_parked o
-            where o.partition_id = h.partition_id
-              and o.order_key = h.order_key
-            limit 1
-          ) k on true
+          select t.*
+          from (
+            select r.* from probe r
+            union all
+            select f.*, null::tid, null::int from free f
+          ) t
+          order by t.id
+          limit p_batches[v_queue]
         ),
         leased as (
           update outbox_partition p
@@ -582,13 +608,24 @@ begin
             lease_until = now() + p_lease_ms[v_queue] * interval '1 ms',
             locked_by = p_workers[v_queue],
             not_before = null,
-            head_attempts = case when p.head_id = f.id then p.head_attempts + 1 else 1 end,
-            head_id = f.id,
+            head_attempts = case
+              when f.id is null then p.head_attempts
+              when p.head_id = f.id then p.head_attempts + 1
+              else 1
+            end,
+            head_id = coalesce(f.id, p.head_id),
             scan_from = greatest(p.scan_from, least(v_first, p_closed + 1)),
+            read_from = greatest(
+              p.read_from,
+              least((select min(e.id) from free e), p_closed + 1)
+            ),
             last_served_at = now()
-          from (select min(h.id) as id from head h) f
+          from (
+            select count(*) as messages, min(t.id) filter (where t.tid is null) as id
+            from tried t
+          ) f
           where p.id = v_id
-            and f.id is not null
+            and f.messages > 0
         ),
         resumed as (
           update outbox_parked k
@@ -605,7 +642,7 @@ begin
             t.parked_attempts + 1,
             case when t.id = p.head_id then p.head_attempts + 1 else 1 end
           ),
-          t.parked_attempts is not null
+          t.tid is not null
         from tried t
         cross join outbox_partition p
         where p.id = v_id
@@ -616,8 +653,9 @@ begin
           continue;
         end if;
 
-        -- Every key waits. Looking again costs a scan over the waiting messages, so the next look is due
-        -- after twenty times what this one took, for all such partitions: at most 5 % of one core.
+        -- Every key waits, so everything decided is behind the next look's bound. Should the horizon not
+        -- move, because some transaction stays open, the next look is due after twenty times what this
+        -- one took, for all such partitions: at most 5 % of one core.
         update outbox_partition p
         set
           not_before = least(
@@ -634,6 +672,7 @@ begin
               )
           ),
           scan_from = greatest(p.scan_from, least(v_first, p_closed + 1)),
+          read_from = greatest(p.read_from, p_closed + 1),
           last_served_at = now()
         where p.id = v_id;
       end loop;
@@ -779,8 +818,12 @@ begin
   end if;
 
   if cardinality(p_parked_keys) > 0 then
-    insert into outbox_parked (partition_id, order_key, until, attempts)
-    select k.partition_id, k.order_key, now() + k.delay_ms * interval '1 ms', k.attempts
+    -- Whatever lies below the partition's bound belongs to keys that had waited already, and this key
+    -- had not when the bound was set.
+    insert into outbox_parked (partition_id, order_key, until, attempts, from_id)
+    select
+      k.partition_id, k.order_key, now() + k.delay_ms * interval '1 ms', k.attempts,
+      (select greatest(p.scan_from, p.read_from) from outbox_partition p where p.id = k.partition_id)
     from unnest(p_parked_partitions, p_parked_keys, p_parked_delays_ms, p_parked_attempts)
       as k (partition_id, order_key, delay_ms, attempts)
     where k.partition_id = any (v_held)
@@ -791,19 +834,26 @@ begin
   end if;
 
   if cardinality(p_resumed_keys) > 0 then
-    delete from outbox_parked k
-    where k.ctid = any (array(
-      select w.tid
-      from unnest(p_resumed_partitions, p_resumed_keys) as r (partition_id, order_key)
-      cross join lateral (
-        select o.ctid as tid
-        from outbox_parked o
-        where o.partition_id = r.partition_id
-          and o.order_key = r.order_key
-        limit 1
-      ) w
-      where r.partition_id = any (v_held)
-    ));
+    with resumed as (
+      delete from outbox_parked k
+      where k.ctid = any (array(
+        select w.tid
+        from unnest(p_resumed_partitions, p_resumed_keys) as r (partition_id, order_key)
+        cross join lateral (
+          select o.ctid as tid
+          from outbox_parked o
+          where o.partition_id = r.partition_id
+            and o.order_key = r.order_key
+          limit 1
+        ) w
+        where r.partition_id = any (v_held)
+      ))
+      returning k.partition_id, k.from_id
+    )
+    update outbox_partition p
+    set read_from = least(p.read_from, r.from_id)
+    from (select s.partition_id, min(s.from_id) as from_id from resumed s group by s.partition_id) r
+    where p.id = r.partition_id;
   end if;
 
   return v_held;

@@ -61,10 +61,10 @@ export const attempt = async (held: Held, options: AttemptOptions): Promise<Atte
 };
 
 const positions = ({ partitionId, queue, messages }: Held, limits: Limits): number[] => {
-  const first = messages[0];
+  const head = messages.find(({ parked }) => !parked);
   const scope = `${partitionId}`;
   // More than one attempt without a stored failure: whoever ran this head before died of something.
-  if (first !== undefined && first.attempts > 1 && !first.parked) limits.failed(scope);
+  if (head !== undefined && head.attempts > 1) limits.failed(scope);
   const ofKey = (orderKey: string): number => limits.of(`${scope}/${orderKey}`);
   return handedOver(messages, limits.of(scope), queue.settings.policy === "park_key" ? ofKey : undefined);
 };

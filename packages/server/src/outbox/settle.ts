@@ -146,9 +146,9 @@ const parkSettlement = (
     if (message.parked) resumed.add(key);
   }
   settlement.resumed = [...resumed];
-  const first = finished[0];
-  if (first !== undefined && first.verdict === undefined && !first.message.parked) {
-    settlement.head = { id: first.message.id, attempts: first.message.attempts - 1 };
+  const head = finished.find(({ message }) => !message.parked);
+  if (head !== undefined && head.verdict === undefined) {
+    settlement.head = { id: head.message.id, attempts: head.message.attempts - 1 };
   }
   return settlement;
 };

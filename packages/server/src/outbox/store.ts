@@ -236,8 +236,13 @@ const depthStatement: Statement = {
   name: "outbox_depth",
   text: `
     with waiting as (
-      select m.partition_id, count(*) as backlog, min(m.id) as head
+      select
+        m.partition_id,
+        count(*) as backlog,
+        min(m.id) as head,
+        min(m.id) filter (where k.order_key is null) as free_head
       from outbox_message m
+      left join outbox_parked k on k.partition_id = m.partition_id and k.order_key = m.order_key
       group by m.partition_id
     ),
     dead as (
@@ -252,7 +257,8 @@ const depthStatement: Statement = {
       coalesce(max(extract(epoch from now() - h.created_at)), 0)::float8 as "oldestAgeSecs",
       coalesce(max(d.letters), 0)::float8 as "dead",
       coalesce(max(extract(epoch from now() - d.first_failed_at)), 0)::float8 as "deadOldestAgeSecs",
-      coalesce(array_agg(p.id) filter (where w.head < p.scan_from), '{}') as "stranded"
+      coalesce(array_agg(p.id) filter (where w.head < p.scan_from or w.free_head < p.read_from), '{}')
+        as "stranded"
     from outbox_partition p
     left join waiting w on w.partition_id = p.id
     left join outbox_message h on h.partition_id = w.partition_id and h.id = w.head
@@ -268,7 +274,7 @@ export const readDepth = async (db: Queryable, queues: readonly string[]): Promi
 /** Makes claims of these partitions look at all their messages again. */
 export const resetScans = async (db: Db, partitionIds: readonly number[]): Promise<void> => {
   await inTransaction(db, (tx) =>
-    tx.query("update outbox_partition set scan_from = 0 where id = any ($1)", [partitionIds]),
+    tx.query("update outbox_partition set scan_from = 0, read_from = 0 where id = any ($1)", [partitionIds]),
   );
 };
 

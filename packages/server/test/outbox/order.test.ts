@@ -1,13 +1,16 @@
+import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Db } from "../../src/db/pool.ts";
 import { inTransaction, type Tx } from "../../src/db/tx.ts";
 import type { Message, QueueHandler, Verdict } from "../../src/outbox/message.ts";
-import type { OrderPolicy } from "../../src/outbox/queue.ts";
+import { type OrderPolicy, queueSettings } from "../../src/outbox/queue.ts";
+import { claim } from "../../src/outbox/store.ts";
 import { createTestDatabase } from "../support/database.ts";
 import {
   countRows,
   drained,
+  eventually,
   freshOutbox,
   numbered,
   numberOf,
@@ -15,6 +18,7 @@ import {
   recorder,
   serving,
   tenantOf,
+  testConfig,
 } from "./support.ts";
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -240,5 +244,40 @@ describe("causal order (outbox-engine.md O4, O5)", () => {
       const numbers = record.seen.filter(({ tenantId }) => tenantId === tenant).map(({ number }) => number);
       expect(numbers).toEqual(Array.from({ length: 60 }, (_, at) => at + 1));
     }
+  });
+
+  it("holds for a smaller id that is committed in the middle of a claim", async () => {
+    await freshOutbox(db);
+    const outbox = await outboxOf();
+    const { usage } = queueSettings(testConfig);
+    const [waiting, key, other] = [tenantOf(0), tenantOf(0), tenantOf(0)];
+    const enqueue = (tenant: string, number: number): Promise<void> =>
+      inTransaction(db, (tx) => outbox.enqueuer.enqueueUsageEvent(tx, numbered(tenant, number)));
+    await db.query(
+      `
+      insert into outbox_parked (partition_id, order_key, until, attempts)
+      select p.id, $1, now() + interval '1 hour', 1
+      from outbox_partition p
+      where p.queue = 'usage' and p.no = 0`,
+      [waiting],
+    );
+    const late = await openTransaction();
+    await outbox.enqueuer.enqueueUsageEvent(late.tx, numbered(key, 1));
+    await enqueue(other, 2);
+    // The claim stops where it begins to write down whose wait is over: it has chosen its partition and
+    // seen the first message.
+    const lock = await openTransaction();
+    await lock.tx.query("lock table outbox_parked in exclusive mode");
+    const claimed = claim(db, [{ settings: usage, partitions: 1, batch: 10, worker: "test" }], randomUUID());
+    await eventually(async () => {
+      const { rows } = await db.query(
+        "select from pg_locks where relation = 'outbox_parked'::regclass and not granted",
+      );
+      return rows.length > 0;
+    });
+    await late.end("commit");
+    await enqueue(key, 3);
+    await lock.end("commit");
+    expect((await claimed).map(numberOf)).toEqual([1, 2, 3]);
   });
 });

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type Db, type Queryable, runStatement } from "../../src/db/pool.ts";
 import { queueSettings } from "../../src/outbox/queue.ts";
 import { settlementOf } from "../../src/outbox/settle.ts";
-import { claim, readNextDue, settle } from "../../src/outbox/store.ts";
+import { claim, readHorizon, readNextDue, settle } from "../../src/outbox/store.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { freshOutbox, registeredOutbox, testConfig } from "./support.ts";
 
@@ -52,7 +52,7 @@ const touched = async (session: Queryable): Promise<Touched> => {
 };
 
 /** What a claim of all partitions, its acknowledgement and the look for the next due time touch. */
-const wave = async (): Promise<Touched & { readonly messages: number }> => {
+const wave = async (closed = 0n): Promise<Touched & { readonly messages: number }> => {
   const client = await db.connect();
   const session: Queryable = { query: (statement, values = []) => runStatement(client, statement, values) };
   try {
@@ -63,6 +63,7 @@ const wave = async (): Promise<Touched & { readonly messages: number }> => {
       session,
       [{ settings: usage, partitions: 16, batch: 10, worker: "test" }],
       token,
+      closed,
     );
     const partitions = Map.groupBy(messages, ({ partitionId }) => partitionId);
     const settlements = [...partitions].map(([partitionId, batch]) =>
@@ -151,5 +152,30 @@ describe("plans of claim and acknowledgement (outbox-engine.md, Claim)", () => {
     expect(scans).toBe(0);
     // As above, and the 1,001 waiting keys of each partition once.
     expect(rows).toBeLessThan(4 * 1_001 + messages * 6);
+  });
+
+  it("step over the messages of waiting keys once, not at every look", async () => {
+    await fill();
+    await db.query(`
+      insert into outbox_parked (partition_id, order_key, until, attempts)
+      select p.id, md5(p.id::text || n)::uuid, now() + interval '1 hour', 1
+      from outbox_partition p
+      cross join generate_series(0, 1) as n
+      where p.queue = 'usage'`);
+    const lastId = (await readHorizon(db))?.lastId ?? 0n;
+    expect(await wave(lastId)).toMatchObject({ messages: 0 });
+    await db.query("update outbox_partition set not_before = null");
+    const { scans, rows, messages } = await wave(lastId);
+    expect(messages).toBe(0);
+    expect(scans).toBe(0);
+    expect(rows).toBeLessThan(100);
+    // The keys go on from their first message, and what comes after the bound is read with them.
+    await db.query("update outbox_partition set not_before = null");
+    await db.query(
+      "update outbox_parked set until = now() where order_key = md5(partition_id::text || 0)::uuid",
+    );
+    await fill(8);
+    expect((await wave(lastId)).messages).toBe(4);
+    expect((await wave(lastId)).messages).toBe(40);
   });
 });

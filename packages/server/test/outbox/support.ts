@@ -62,7 +62,7 @@ export const freshOutbox = async (db: Db): Promise<void> => {
     update outbox_partition
     set
       lease_token = null, lease_until = null, not_before = null, head_id = null, head_attempts = 0,
-      last_served_at = null, last_error = null, paused = false, scan_from = 0`);
+      last_served_at = null, last_error = null, paused = false, scan_from = 0, read_from = 0`);
 };
 
 /** Ends every lease now, as if its time had passed. */
