@@ -1,15 +1,19 @@
+import type { Db } from "../db/pool.ts";
 import { backoffMs } from "../lib/backoff.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { attempt } from "./attempt.ts";
+import { type Attempt, attempt } from "./attempt.ts";
 import type { Held, Served } from "./held.ts";
 import { createLimits } from "./limits.ts";
-import type { Message } from "./message.ts";
+import type { Message, TransactionalHandler, Verdict } from "./message.ts";
 import type { QueueKind } from "./queue.ts";
 import { reportBatch, reportLost } from "./report.ts";
 import { type Settlement, settlementOf } from "./settle.ts";
+import { renewLease } from "./store.ts";
+import { runTransactional } from "./transactional.ts";
 
 export interface BatchOptions {
+  readonly db: Db;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly served: readonly Served[];
@@ -19,19 +23,26 @@ export interface BatchOptions {
   readonly retryMaxMs: number;
 }
 
+export interface BatchEvents {
+  /** The batch awaits this acknowledgement. */
+  readonly onFinished: (settlement: Settlement) => void;
+  /** The batch has acknowledged itself: its partition is free again. */
+  readonly onFreed: () => void;
+}
+
 /** The leased partitions of this process and the handlers running on them. */
 export class Batches {
   readonly #options: BatchOptions;
-  readonly #onFinished: (settlement: Settlement) => void;
+  readonly #events: BatchEvents;
   readonly #held = new Map<number, Held>();
   readonly #running = new Set<Promise<void>>();
   readonly #stopping = new AbortController();
   readonly #cut = new AbortController();
   readonly #limits: ReturnType<typeof createLimits>;
 
-  constructor(options: BatchOptions, onFinished: (settlement: Settlement) => void) {
+  constructor(options: BatchOptions, events: BatchEvents) {
     this.#options = options;
-    this.#onFinished = onFinished;
+    this.#events = events;
     this.#limits = createLimits(options.batchSize);
   }
 
@@ -84,6 +95,7 @@ export class Batches {
       queue,
       messages: claimed,
       claimedAt,
+      leasedAt: claimedAt,
       full: claimed.length >= this.#options.batchSize,
       verdicts: [],
     };
@@ -92,26 +104,57 @@ export class Batches {
   }
 
   async #run(held: Held): Promise<void> {
-    const { settings } = held.queue;
-    const { metrics } = this.#options;
-    const stopping = this.#stopping.signal;
-    const { verdicts, failed } = await attempt(held, {
-      metrics,
-      limits: this.#limits,
-      stopping,
-      cut: this.#cut.signal,
-    });
+    const { handler } = held.queue;
+    if (typeof handler !== "function") return this.#runTransactional(held, handler);
+    const { db, metrics } = this.#options;
+    this.#finish(
+      held,
+      await attempt(held, handler, {
+        metrics,
+        limits: this.#limits,
+        stopping: this.#stopping.signal,
+        cut: this.#cut.signal,
+        renew: ({ partitionId, token, queue }) => renewLease(db, partitionId, token, queue.settings.leaseMs),
+      }),
+    );
+  }
+
+  #finish(held: Held, { verdicts, failed }: Attempt): void {
     if (this.#held.get(held.partitionId) !== held) return;
     held.verdicts = verdicts;
-    const settlement = settlementOf(held, verdicts, {
-      policy: settings.policy,
-      maxAttempts: settings.maxAttempts,
-      backoff: (attempts) => this.#backoff(attempts),
-    });
+    const settlement = this.#settlement(held, verdicts);
     this.#adapt(held, settlement, failed);
     // A handler that does nothing with what it gets would be given it again at once, for ever.
-    const idle = !stopping.aborted && verdicts.every((verdict) => verdict === undefined);
-    this.#onFinished(idle ? { ...settlement, delayMs: this.#backoff(1) } : settlement);
+    const idle = !this.#stopping.signal.aborted && verdicts.every((verdict) => verdict === undefined);
+    this.#events.onFinished(idle ? { ...settlement, delayMs: this.#backoff(1) } : settlement);
+  }
+
+  async #runTransactional(held: Held, handler: TransactionalHandler): Promise<void> {
+    const outcome = await runTransactional(held, handler, {
+      db: this.#options.db,
+      metrics: this.#options.metrics,
+      limits: this.#limits,
+      stopping: this.#stopping.signal,
+      settlementOf: (verdicts) => this.#settlement(held, verdicts),
+    });
+    if (outcome.kind === "failed") return this.#finish(held, { verdicts: outcome.verdicts, failed: true });
+    if (this.#held.get(held.partitionId) !== held) return;
+    if (outcome.kind === "lost") this.#lose(held);
+    else {
+      this.#adapt(held, outcome.settlement, false);
+      this.#held.delete(held.partitionId);
+      reportBatch(this.#options, held, outcome.settlement);
+    }
+    this.#events.onFreed();
+  }
+
+  #settlement(held: Held, verdicts: readonly (Verdict | undefined)[]): Settlement {
+    const { policy, maxAttempts } = held.queue.settings;
+    return settlementOf(held, verdicts, {
+      policy,
+      maxAttempts,
+      backoff: (attempts) => this.#backoff(attempts),
+    });
   }
 
   #backoff(attempts: number): number {
@@ -149,7 +192,7 @@ export class Batches {
     return settlements.filter((settlement) => {
       const held = this.#heldOf(settlement);
       if (held === undefined) return false;
-      if (now < held.claimedAt + held.queue.settings.leaseMs) return true;
+      if (now < held.leasedAt + held.queue.settings.leaseMs) return true;
       this.#lose(held);
       return false;
     });

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { type Db, isConnectionLost, type Queryable } from "../db/pool.ts";
+import { isConnectionLost, type Queryable } from "../db/pool.ts";
 import { backoffMs } from "../lib/backoff.ts";
 import { sleep } from "../lib/sleep.ts";
 import { Batches, type BatchOptions } from "./batches.ts";
@@ -9,7 +9,6 @@ import { type ClaimRequest, claim, readHorizon, readNextDue, settle } from "./st
 import { createGate } from "./wake.ts";
 
 export interface DispatcherOptions extends BatchOptions {
-  readonly db: Db;
   /** Partitions of one queue in one claim. */
   readonly claimPartitions: number;
   /** Partitions this process holds at a time, in all. */
@@ -50,9 +49,12 @@ export class Dispatcher {
   constructor(options: DispatcherOptions) {
     this.#options = options;
     this.#pollMs = options.pollMs;
-    this.#batches = new Batches(options, (settlement) => {
-      this.#settlements.push(settlement);
-      this.#gate.raise();
+    this.#batches = new Batches(options, {
+      onFinished: (settlement) => {
+        this.#settlements.push(settlement);
+        this.#gate.raise();
+      },
+      onFreed: () => this.#gate.raise(),
     });
   }
 

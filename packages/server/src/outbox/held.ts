@@ -1,10 +1,10 @@
-import type { Message, QueueHandler, Verdict } from "./message.ts";
+import type { Message, QueueHandler, TransactionalHandler, Verdict } from "./message.ts";
 import type { QueueSettings } from "./queue.ts";
 
 /** A queue this process works on. */
 export interface Served {
   readonly settings: QueueSettings;
-  readonly handler: QueueHandler;
+  readonly handler: QueueHandler | TransactionalHandler;
   /** `{instance_id}:{queue}:{6 random}`, new per start (outbox.md §13). */
   readonly worker: string;
 }
@@ -18,6 +18,8 @@ export interface Held {
   readonly messages: readonly Message[];
   /** `performance.now()` before the claim was sent. */
   readonly claimedAt: number;
+  /** The same of the claim or the renewal its lease counts from. */
+  leasedAt: number;
   /** More was claimed than one batch holds: the partition has a backlog. */
   readonly full: boolean;
   /** Parallel to `messages`; undefined where a message was not attempted. */

@@ -1,3 +1,4 @@
+import type { Tx } from "../db/tx.ts";
 import type { QueueKind } from "./queue.ts";
 
 /** A message as a handler gets it. */
@@ -44,8 +45,15 @@ export interface HandlerContext {
   readonly signal: AbortSignal;
   /** Fires when a shutdown begins: what runs may finish, no further message is started (outbox.md §14). */
   readonly stopping: AbortSignal;
-  /** `performance.now()` at which the signal fires. */
+  /** `performance.now()` at which the signal fires; later after a `renew`. */
   readonly deadline: number;
+  /**
+   * The heartbeat of long work: leases the partition anew for the whole time of its queue. False when
+   * the lease was lost, and then `signal` fires: what is being done no longer counts. Rejects when the
+   * database does not answer; the lease stands as it was. It is for the handler to call whenever it has
+   * got somewhere, so that one that hangs does not keep its partition.
+   */
+  renew(): Promise<boolean>;
 }
 
 /**
@@ -60,7 +68,17 @@ export type QueueHandler = (
 ) => Promise<readonly (Verdict | undefined)[]>;
 
 /**
+ * Delivers one message by statements of `tx` alone, which commits them together with the
+ * acknowledgement: its effects happen exactly once (outbox-engine.md, Handlers). What it wrote is undone
+ * when it throws, answers anything but `done` or `already_terminal`, or when the lease was lost. No
+ * network call belongs inside.
+ */
+export interface TransactionalHandler {
+  readonly inTransaction: (message: Message, tx: Tx) => Promise<Verdict>;
+}
+
+/**
  * What serves each queue. `keep_waiting`: messages stay where they are, in order and undamaged, until
  * a process with a handler comes.
  */
-export type Handlers = Readonly<Record<QueueKind, QueueHandler | "keep_waiting">>;
+export type Handlers = Readonly<Record<QueueKind, QueueHandler | TransactionalHandler | "keep_waiting">>;

@@ -197,6 +197,38 @@ export const settle = async (
   return new Set(rows[0]?.held ?? []);
 };
 
+const renewStatement: Statement = {
+  name: "outbox_renew",
+  text: `
+    update outbox_partition
+    set lease_until = now() + $3::float8 * interval '1 ms'
+    where id = $1
+      and lease_token = $2
+    returning id`,
+};
+
+/** Leases a held partition anew; false when the lease was lost. */
+export const renewLease = async (
+  db: Queryable,
+  partitionId: number,
+  token: string,
+  leaseMs: number,
+): Promise<boolean> => (await db.query(renewStatement, [partitionId, token, leaseMs])).rows.length > 0;
+
+const lockLeaseStatement: Statement = {
+  name: "outbox_lock_lease",
+  text: `
+    select id
+    from outbox_partition
+    where id = $1
+      and lease_token = $2
+    for update`,
+};
+
+/** Keeps the lease from being taken over until the transaction ends; false when it was lost. */
+export const lockLease = async (tx: Tx, partitionId: number, token: string): Promise<boolean> =>
+  (await tx.query(lockLeaseStatement, [partitionId, token])).rows.length > 0;
+
 /** The last id handed out, and who may still commit a message with it or a smaller one. */
 export interface HorizonReading {
   readonly lastId: bigint;

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Db } from "../../src/db/pool.ts";
 import { inTransaction } from "../../src/db/tx.ts";
+import type { QueueHandler } from "../../src/outbox/message.ts";
 import { queueSettings } from "../../src/outbox/queue.ts";
 import { perMessage } from "../../src/outbox/run.ts";
 import type { Settlement } from "../../src/outbox/settle.ts";
@@ -390,5 +391,58 @@ describe("a queue without a handler", () => {
       [1, 1],
       [2, 1],
     ]);
+  });
+});
+
+describe("a heartbeat (outbox-engine.md, Handlers)", () => {
+  it("keeps the lease of work that takes longer than one", async () => {
+    const queues = { override: { usage: { leaseMs: 250, headroomMs: 50 } } };
+    const one = await outboxOf({ instanceId: "one", queues });
+    const other = await outboxOf({ instanceId: "other", queues });
+    await enqueueNumbers(one, db, tenant, [1]);
+    const runs: { attempts: number | undefined; cutOff: boolean; renewals: number }[] = [];
+    const handler: QueueHandler = async (messages, context) => {
+      const first = context.deadline;
+      let renewals = 0;
+      // Twice the lease, in steps a quarter of it long.
+      await eventually(async () => {
+        if (performance.now() > context.deadline - 150 && (await context.renew())) renewals += 1;
+        return performance.now() > first + 500 || context.signal.aborted;
+      });
+      runs.push({ attempts: messages[0]?.attempts, cutOff: context.signal.aborted, renewals });
+      return messages.map(() => ({ kind: "done" }));
+    };
+    await Promise.all([one, other].map((outbox) => outbox.start(serving({ usage: handler }))));
+    await drained(db);
+    expect(runs).toEqual([{ attempts: 1, cutOff: false, renewals: expect.any(Number) }]);
+    expect(runs[0]?.renewals).toBeGreaterThan(1);
+  });
+
+  it("tells a handler that its lease was lost, and stops it", async () => {
+    const outbox = await outboxOf();
+    await enqueueNumbers(outbox, db, tenant, [1]);
+    const [began, lost] = [signal(), signal()];
+    const told: { renewed: boolean; cutOff: boolean }[] = [];
+    await outbox.start(
+      serving({
+        usage: async (messages, context) => {
+          if (told.length > 0) return messages.map(() => ({ kind: "done" }));
+          began.give();
+          await lost.given;
+          const renewed = await context.renew();
+          told.push({ renewed, cutOff: context.signal.aborted });
+          return messages.map(() => ({ kind: "done" }));
+        },
+      }),
+    );
+    await began.given;
+    await db.query(
+      "update outbox_partition set lease_token = gen_random_uuid() where lease_token is not null",
+    );
+    lost.give();
+    await eventually(async () => told.length > 0);
+    await expireLeases(db);
+    await drained(db);
+    expect(told).toEqual([{ renewed: false, cutOff: true }]);
   });
 });

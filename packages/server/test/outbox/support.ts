@@ -81,6 +81,7 @@ export const handlerContext = (ms = 10_000): HandlerContext => ({
   signal: AbortSignal.timeout(ms),
   stopping: new AbortController().signal,
   deadline: performance.now() + ms,
+  renew: async () => true,
 });
 
 /** A message for a handler that is called directly. */
