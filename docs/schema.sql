@@ -57,6 +57,20 @@ create table attachments (
   constraint attachments_thumbnail_check CHECK ((num_nulls(img_thumbnail, img_thumbnail_width, img_thumbnail_height) = ANY (ARRAY[0, 3])) AND (img_thumbnail IS NULL OR attachment_kind::text = 'image'::text))
 );
 
+create table audit_events (
+  idempotency_key text not null,
+  message_id uuid not null,
+  tenant_id uuid not null,
+  user_id uuid,
+  chat_id uuid not null,
+  turn_id uuid not null,
+  occurred_at timestamp with time zone not null,
+  event_type text not null,
+  event jsonb not null,
+  recorded_at timestamp with time zone not null default now(),
+  constraint audit_events_pkey PRIMARY KEY (idempotency_key)
+);
+
 create table chat_turns (
   id uuid not null,
   tenant_id uuid not null,
@@ -239,6 +253,7 @@ create table outbox_dead (
   deadline timestamp with time zone,
   replay_count integer not null default 0,
   completed_at timestamp with time zone,
+  completed_by character varying(128),
   constraint outbox_dead_pkey PRIMARY KEY (id),
   constraint outbox_dead_check CHECK ((status::text = 'replaying'::text) = (deadline IS NOT NULL)),
   constraint outbox_dead_check1 CHECK ((status::text = ANY (ARRAY['resolved'::character varying, 'discarded'::character varying]::text[])) = (completed_at IS NOT NULL)),
@@ -372,12 +387,30 @@ create table turn_events (
   constraint turn_events_seq_check CHECK (seq >= 0)
 );
 
+create table usage_events (
+  idempotency_key text not null,
+  message_id uuid not null,
+  tenant_id uuid not null,
+  user_id uuid,
+  chat_id uuid not null,
+  turn_id uuid,
+  occurred_at timestamp with time zone not null,
+  effective_model text not null,
+  terminal_state text not null,
+  billing_outcome text not null,
+  actual_credits_micro bigint not null,
+  event jsonb not null,
+  recorded_at timestamp with time zone not null default now(),
+  constraint usage_events_pkey PRIMARY KEY (idempotency_key)
+);
+
 CREATE INDEX app_instances_seen_idx ON app_instances USING btree (last_seen_at);
 CREATE INDEX attachments_chat_cleanup_idx ON attachments USING btree (chat_id) WHERE cleanup_status::text = 'pending'::text;
 CREATE INDEX attachments_cleanup_idx ON attachments USING btree (cleanup_status, cleanup_updated_at) WHERE cleanup_status::text = ANY (ARRAY['pending'::character varying, 'failed'::character varying]::text[]);
 CREATE INDEX attachments_live_idx ON attachments USING btree (tenant_id, chat_id) WHERE deleted_at IS NULL;
 CREATE INDEX attachments_provider_file_idx ON attachments USING btree (chat_id, provider_file_id) WHERE provider_file_id IS NOT NULL;
 CREATE INDEX attachments_stale_idx ON attachments USING btree (updated_at) WHERE (status::text = ANY (ARRAY['pending'::character varying, 'uploaded'::character varying]::text[])) AND deleted_at IS NULL;
+CREATE INDEX audit_events_tenant_idx ON audit_events USING btree (tenant_id, occurred_at);
 CREATE INDEX chat_turns_latest_idx ON chat_turns USING btree (chat_id, started_at DESC, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX chat_turns_owner_idx ON chat_turns USING btree (owner_instance_id) WHERE state::text = 'running'::text;
 CREATE INDEX chat_turns_progress_idx ON chat_turns USING btree (last_progress_at) WHERE state::text = 'running'::text AND deleted_at IS NULL;
@@ -394,6 +427,7 @@ CREATE UNIQUE INDEX messages_turn_role_key ON messages USING btree (chat_id, req
 CREATE INDEX outbox_dead_fingerprint_idx ON outbox_dead USING btree (fingerprint);
 CREATE INDEX outbox_dead_status_idx ON outbox_dead USING btree (status, last_failed_at);
 CREATE INDEX outbox_parked_until_idx ON outbox_parked USING btree (until);
+CREATE INDEX usage_events_tenant_idx ON usage_events USING btree (tenant_id, occurred_at);
 
 CREATE TRIGGER attachments_purpose_immutable BEFORE UPDATE OF for_file_search, for_code_interpreter ON attachments FOR EACH ROW WHEN (old.for_file_search IS DISTINCT FROM new.for_file_search OR old.for_code_interpreter IS DISTINCT FROM new.for_code_interpreter) EXECUTE FUNCTION refuse_change();
 CREATE CONSTRAINT TRIGGER chat_turns_answer_check AFTER INSERT OR UPDATE OF state, assistant_message_id ON chat_turns DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (new.state::text = 'completed'::text AND new.assistant_message_id IS NULL) EXECUTE FUNCTION check_completed_turn();

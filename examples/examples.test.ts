@@ -1,5 +1,9 @@
-import { execFile, spawnSync } from "node:child_process";
-import { dirname } from "node:path";
+import { execFile, spawn, spawnSync } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -86,4 +90,79 @@ test("an example that is refused says why and fails", async () => {
   await expect(wrong).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining("unauthorized") });
   const script = run("bash", [`${here}/conversation.sh`, base, "wrong"]);
   await expect(script).rejects.toMatchObject({ code: 22, stderr: expect.stringContaining("401") });
+});
+
+test("usage-consumer.ts takes each event once, from a real turn, after a first answer was lost", async () => {
+  const secret = "a-shared-secret-of-length";
+  const consumer = spawn(process.execPath, [`${here}/usage-consumer.ts`, "0"], {
+    env: { PATH: process.env["PATH"] ?? "", MINI_CHAT_SECRET: secret },
+  });
+  const lines = createInterface({ input: consumer.stdout })[Symbol.asyncIterator]();
+  const line = async (): Promise<string> => (await lines.next()).value ?? "";
+  const port = /^listening on (\d+)$/.exec(await line())?.[1];
+  // Passes everything on, and loses the first answer.
+  let lost = 0;
+  const between = createServer(async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const headers = Object.entries(request.headersDistinct).map(([name, values]) => [name, `${values}`]);
+    const answer = await fetch(`http://127.0.0.1:${port}/usage`, {
+      method: "POST",
+      headers: Object.fromEntries(
+        headers.filter(([name]) => !/^(host|connection|content-length|transfer-encoding)$/.test(`${name}`)),
+      ),
+      body: Buffer.concat(chunks),
+    });
+    lost += 1;
+    if (lost === 1) request.destroy();
+    else response.writeHead(answer.status).end();
+  });
+  await new Promise<void>((resolve) => between.listen(0, "127.0.0.1", resolve));
+  const address = between.address();
+  const url = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}/usage`;
+  const billed = await startTestApp({
+    config: { plugins: { usage: { type: "http", url, secret } }, outbox: { retry_base_ms: 10 } },
+  });
+  try {
+    await run(process.execPath, [
+      `${here}/conversation.ts`,
+      billed.base.replace(/\/v1$/, ""),
+      callers.ann.token,
+    ]);
+    const first = /: \+(\d+) = (\d+)$/.exec(await line());
+    expect(first?.[1]).toBe(first?.[2]);
+    expect(await line()).toMatch(/: seen before$/);
+    const second = /: \+(\d+) = (\d+)$/.exec(await line());
+    expect(Number(second?.[2])).toBe(Number(first?.[1]) + Number(second?.[1]));
+    await fetch(`http://127.0.0.1:${port}/usage`, { method: "POST", body: "{}" });
+    expect(await line()).toBe("refused: missing");
+  } finally {
+    await billed.close();
+    between.closeAllConnections();
+    await new Promise((resolve) => between.close(resolve));
+    consumer.kill();
+  }
+});
+
+test("csv-sink.mjs writes a line per turn", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "csv-sink-"));
+  const path = join(directory, "usage.csv");
+  const written = await startTestApp({
+    config: { plugins: { usage: { type: "module", module: `${here}/csv-sink.mjs`, options: { path } } } },
+  });
+  try {
+    await run(process.execPath, [
+      `${here}/conversation.ts`,
+      written.base.replace(/\/v1$/, ""),
+      callers.ann.token,
+    ]);
+    await expect
+      .poll(async () => (await readFile(path, "utf8")).trimEnd().split("\n"), { timeout: 10_000 })
+      .toEqual(
+        [1, 2].map(() => expect.stringMatching(/^[\d:TZ.-]+,[0-9a-f-]{36},"standard",\d+,[0-9a-f/]+$/)),
+      );
+  } finally {
+    await written.close();
+    await rm(directory, { recursive: true });
+  }
 });

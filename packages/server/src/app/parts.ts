@@ -26,7 +26,7 @@ type Ground = Pick<Parts, "config" | "db" | "instanceId" | "metrics" | "logger">
 
 /**
  * Steps 6–8 of the start (ops.md §3): queues, plugins, providers. Throws `OutboxError`,
- * `UnknownPluginError` and `PolicyConfigError`; a provider or policy service that is down does not
+ * `PluginError` and `PolicyConfigError`; a provider or policy service that is down does not
  * matter here.
  */
 export const buildParts = async (ground: Ground, given: Given, opened: Opened[]): Promise<Built> => {
@@ -54,8 +54,9 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     plugin,
     providerIds,
   });
-  const delivery = createDelivery({
+  const delivery = await createDelivery({
     config,
+    db: ground.db,
     usagePlugin: plugin,
     auditPlugins: overrides.auditPlugins ?? {},
     logger,

@@ -4,11 +4,11 @@ import type { ModelPolicyPlugin } from "../policy/plugin.ts";
 import { createStaticPlugin } from "../policy/static-plugin.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Given } from "./given.ts";
-import { UnknownPluginError } from "./sinks.ts";
+import { PluginError } from "./plugin-error.ts";
 
 /**
  * The one active policy plugin (policy.md §10). Throws `ConfigError` for an invalid static catalog and
- * `UnknownPluginError` for a name nobody registered.
+ * `PluginError` for a name nobody registered.
  */
 export const choosePolicyPlugin = (
   config: Config,
@@ -26,5 +26,5 @@ export const choosePolicyPlugin = (
       env: given.variable,
     });
   }
-  throw new UnknownPluginError(`plugins.model_policy.type: no policy plugin is named ${type}`);
+  throw new PluginError(`plugins.model_policy.type: no policy plugin is named ${type}`);
 };

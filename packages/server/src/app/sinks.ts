@@ -4,18 +4,27 @@ import {
   auditPluginHandler,
   auditSinkHandler,
 } from "../audit/publish.ts";
+import { createAuditTable, insertAuditEvents } from "../audit/table.ts";
+import { sinkTypes } from "../config/policy.ts";
 import type { Config } from "../config/schema.ts";
+import { Db } from "../db/pool.ts";
 import { createFileSink } from "../outbox/file-sink.ts";
 import { createHttpSink } from "../outbox/http-sink.ts";
 import { createLogSink } from "../outbox/log-sink.ts";
 import type { Handlers, QueueHandler } from "../outbox/message.ts";
 import type { Sink } from "../outbox/sink.ts";
+import { createTableSink } from "../outbox/table-sink.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { type UsagePublisher, usagePluginHandler, usageSinkHandler } from "../usage/publish.ts";
+import { createUsageTable, insertUsageEvents } from "../usage/table.ts";
+import { loadModuleSink } from "./module-sink.ts";
+import { PluginError } from "./plugin-error.ts";
 
 export interface DeliveryDeps {
-  readonly config: Pick<Config, "plugins">;
+  readonly config: Pick<Config, "plugins" | "database">;
+  /** The server's own, where `postgres` sinks write by default. */
+  readonly db: Db;
   readonly usagePlugin: UsagePublisher;
   /** Audit plugins of the embedding program, by the name `plugins.audit.type` may give. */
   readonly auditPlugins: Readonly<Record<string, AuditPlugin>>;
@@ -28,28 +37,21 @@ export interface Delivery {
   close(): Promise<void>;
 }
 
-type SinkSettings = Config["plugins"]["usage"] | Config["plugins"]["audit"];
-
-/** The configuration names a plugin nobody registered. */
-export class UnknownPluginError extends Error {
-  override name = "UnknownPluginError";
-}
-
 /**
  * Binds every queue to what serves it: the only place that knows both. Queues whose handlers belong to
- * slices that do not exist yet keep their messages.
+ * slices that do not exist yet keep their messages. Throws `PluginError` for a plugin that is not there.
  */
-export const createDelivery = (deps: DeliveryDeps): Delivery => {
+export const createDelivery = async (deps: DeliveryDeps): Promise<Delivery> => {
   const sinks: Sink[] = [];
-  const open = (settings: SinkSettings): Sink => {
-    const sink = openSink(settings, deps.logger);
+  const open = async (name: "usage" | "audit"): Promise<Sink> => {
+    const sink = await openSink(name, deps);
     sinks.push(sink);
     return sink;
   };
   return {
     handlers: {
-      usage: usageHandler(deps, open),
-      audit: auditHandler(deps, open),
+      usage: await usageHandler(deps, open),
+      audit: await auditHandler(deps, open),
       attachment_cleanup: "keep_waiting",
       chat_cleanup: "keep_waiting",
       thread_summary: "keep_waiting",
@@ -61,30 +63,59 @@ export const createDelivery = (deps: DeliveryDeps): Delivery => {
   };
 };
 
-const usageHandler = (deps: DeliveryDeps, open: (settings: SinkSettings) => Sink): QueueHandler => {
-  const { usage } = deps.config.plugins;
-  return usage.type === "policy_plugin"
-    ? usagePluginHandler(() => deps.usagePlugin)
-    : usageSinkHandler(open(usage));
-};
+type Open = (name: "usage" | "audit") => Promise<Sink>;
 
-const auditHandler = (deps: DeliveryDeps, open: (settings: SinkSettings) => Sink): QueueHandler => {
+const usageHandler = async (deps: DeliveryDeps, open: Open): Promise<QueueHandler> =>
+  deps.config.plugins.usage.type === "policy_plugin"
+    ? usagePluginHandler(() => deps.usagePlugin)
+    : usageSinkHandler(await open("usage"));
+
+const auditHandler = async (deps: DeliveryDeps, open: Open): Promise<QueueHandler> => {
   const { audit } = deps.config.plugins;
   if (audit.type === "none" || !audit.enabled) return auditDisabledHandler(deps.metrics);
-  if (audit.type === "log" || audit.type === "file" || audit.type === "http") {
-    return auditSinkHandler(open(audit), deps.metrics);
-  }
+  if (isSinkType(audit.type)) return auditSinkHandler(await open("audit"), deps.metrics);
   const plugin = Object.hasOwn(deps.auditPlugins, audit.type) ? deps.auditPlugins[audit.type] : undefined;
   if (plugin === undefined) {
-    throw new UnknownPluginError(`plugins.audit.type: no audit plugin is named ${audit.type}`);
+    throw new PluginError(`plugins.audit.type: no audit plugin is named ${audit.type}`);
   }
   return auditPluginHandler(() => plugin, deps.metrics);
 };
 
-const openSink = (settings: SinkSettings, logger: Logger): Sink => {
-  if (settings.type === "file" && settings.path !== undefined) return createFileSink(settings.path);
-  if (settings.type === "http" && settings.url !== undefined) {
-    return createHttpSink({ url: settings.url, token: settings.token?.reveal() });
+const isSinkType = (type: string): boolean => sinkTypes.some((one) => one === type);
+
+const tables = {
+  usage: { insert: insertUsageEvents, create: createUsageTable },
+  audit: { insert: insertAuditEvents, create: createAuditTable },
+} as const;
+
+/** Opens what `plugins.{name}` asks for; the keys each type needs were checked with the configuration. */
+const openSink = async (name: "usage" | "audit", deps: DeliveryDeps): Promise<Sink> => {
+  const { type, path, max_file_bytes: maxBytes, url, ...settings } = deps.config.plugins[name];
+  if (type === "file" && path !== undefined) {
+    return createFileSink({ path, ...(maxBytes === 0 ? {} : { maxBytes }) });
   }
-  return createLogSink(logger);
+  if (type === "http" && url !== undefined) {
+    return createHttpSink({ url, token: settings.token?.reveal(), secret: settings.secret?.reveal() });
+  }
+  if (type === "postgres") return openTableSink(name, deps, settings.database_url?.reveal());
+  if (type === "module" && settings.module !== undefined) {
+    return loadModuleSink(`plugins.${name}.module`, settings.module, settings.options);
+  }
+  return createLogSink(deps.logger);
+};
+
+const openTableSink = (name: "usage" | "audit", deps: DeliveryDeps, url: string | undefined): Sink => {
+  const { insert, create } = tables[name];
+  if (url === undefined) return createTableSink({ db: deps.db, insert });
+  const { database } = deps.config;
+  const db = new Db({
+    url,
+    maxConnections: 2,
+    acquireTimeoutMs: database.acquire_timeout_secs * 1_000,
+    statementTimeoutMs: database.statement_timeout_ms,
+    lockTimeoutMs: database.lock_timeout_ms,
+    idleInTransactionTimeoutMs: database.idle_in_transaction_timeout_ms,
+    onError: (error) => deps.logger.warn({ err: error }, `database of plugins.${name} lost`),
+  });
+  return createTableSink({ db, insert, create, close: () => db.close() });
 };

@@ -1,4 +1,4 @@
-import { UnknownPluginError } from "../app/sinks.ts";
+import { PluginError } from "../app/plugin-error.ts";
 import { ConfigError } from "../config/schema.ts";
 import { EmbeddedError } from "../db/embedded-account.ts";
 import { MigrationError } from "../db/migration.ts";
@@ -7,7 +7,7 @@ import { OutboxError } from "../outbox/enqueuer.ts";
 
 /** Exit codes of ops.md §1: 1 runtime failure, 2 configuration, 3 database or migration. */
 export const exitCodeOf = (error: unknown): 1 | 2 | 3 => {
-  if (error instanceof ConfigError || error instanceof UnknownPluginError) return 2;
+  if (error instanceof ConfigError || error instanceof PluginError) return 2;
   const ofDatabase =
     error instanceof MigrationError ||
     error instanceof EmbeddedError ||

@@ -142,6 +142,11 @@ const plugins: Rule = ({ plugins }) => {
         `plugins.${name}.url`,
         `is required with plugins.${name}.type 'http'`,
       ),
+      ...unless(
+        sink.type !== "module" || sink.module !== undefined,
+        `plugins.${name}.module`,
+        `is required with plugins.${name}.type 'module'`,
+      ),
     );
   }
   return problems;

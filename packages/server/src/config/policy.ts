@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { flag, httpUrl, int, millis, nonBlank, secret, secs } from "./fields.ts";
+import { databaseUrl, flag, httpUrl, int, millis, nonBlank, secret, secs } from "./fields.ts";
 
 const credits = (fallback: number) => int(fallback, 0);
 
@@ -51,15 +51,27 @@ const pluginName = (fallback: string) =>
     .regex(/^[a-z][a-z0-9_-]*$/, "must be a plugin name: lower-case letters, digits, '_', '-'")
     .default(fallback);
 
-// Not in ops.md §2: where the file and HTTP sinks of usage and audit events write to.
+// Not in ops.md §2: where the sinks of usage and audit events write to.
 const sinkTarget = {
   /** `file`: one JSON object per line, flushed to disk before the event counts as delivered. */
   path: nonBlank().optional(),
+  /** `file`: set aside before it grows beyond this; 0 = never. */
+  max_file_bytes: int(104_857_600, 0),
   /** `http`: receives one POST per event with an idempotency key. */
   url: httpUrl().optional(),
   /** `http`: sent as a bearer token. */
   token: secret().optional(),
+  /** `http`: signs every request. */
+  secret: secret(16).optional(),
+  /** `postgres`: another database than the server's own. */
+  database_url: databaseUrl().optional(),
+  /** `module`: a file whose default export makes a sink. */
+  module: nonBlank().optional(),
+  /** `module`: handed to it as it is. */
+  options: z.record(z.string(), z.unknown()).default({}),
 };
+
+export const sinkTypes = ["log", "file", "http", "postgres", "module"] as const;
 
 /** Plugins: the policy source and the sinks of usage and audit events (policy.md §10–13). */
 export const pluginsSection = z
@@ -69,15 +81,15 @@ export const pluginsSection = z
       .prefault({}),
     /**
      * Extends the specification: usage events normally go to the policy plugin's `publishUsage`
-     * (policy.md §10); `log`, `file` and `http` deliver them elsewhere instead.
+     * (policy.md §10); the sinks deliver them elsewhere instead.
      */
     usage: z
       .strictObject({
-        type: z.enum(["policy_plugin", "log", "file", "http"]).default("policy_plugin"),
+        type: z.enum(["policy_plugin", ...sinkTypes]).default("policy_plugin"),
         ...sinkTarget,
       })
       .prefault({}),
-    /** `log` and `none` are the specification's (policy.md §13); `file` and `http` extend it. */
+    /** `log` and `none` are the specification's (policy.md §13); the other sinks extend it. */
     audit: z.strictObject({ type: pluginName("log"), enabled: flag(true), ...sinkTarget }).prefault({}),
   })
   .prefault({});

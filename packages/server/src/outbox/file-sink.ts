@@ -1,4 +1,4 @@
-import { type FileHandle, open as openFile } from "node:fs/promises";
+import { type FileHandle, open as openFile, rename, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Delivery, PublishError, type Sink } from "./sink.ts";
 
@@ -9,14 +9,24 @@ interface Group {
 
 type Open = (path: string, flags: string) => Promise<FileHandle>;
 
+export interface FileSinkOptions {
+  readonly path: string;
+  /** The file is set aside before it grows beyond this. Never when absent. */
+  readonly maxBytes?: number | undefined;
+  readonly open?: Open | undefined;
+}
+
 /**
  * Appends one JSON object per line to a file: `queue`, `idempotency_key`, `message_id` and the `event`
  * unchanged. A delivery counts only after `fdatasync`; deliveries that arrive while one group is being
  * written share the next write and the next flush. A line cut off by a crash is ended before anything
  * is appended, so readers skip at most one unreadable line, whose event comes again. Processes may
  * share the file: a group is one write, which the system does not interleave with others.
+ *
+ * A full file is renamed to `{path}.{time}-{pid}-{n}` and a new one begun; nothing is ever deleted. Whoever
+ * else writes to it, or a log rotation of the system that has moved it, is noticed at the next group.
  */
-export const createFileSink = (path: string, open: Open = openFile): Sink => {
+export const createFileSink = ({ path, maxBytes, open = openFile }: FileSinkOptions): Sink => {
   let file: Promise<FileHandle> | null = null;
   let writing: Promise<void> = Promise.resolve();
   let waiting: Group | null = null;
@@ -31,8 +41,14 @@ export const createFileSink = (path: string, open: Open = openFile): Sink => {
 
   const write = async (lines: readonly string[]): Promise<void> => {
     try {
-      const handle = await opened();
-      await writeWhole(handle, lines.join(""));
+      const text = lines.join("");
+      let handle = await opened();
+      if (await setAside(handle, path, Buffer.byteLength(text), maxBytes)) {
+        file = null;
+        await handle.close();
+        handle = await opened();
+      }
+      await writeWhole(handle, text);
       await handle.datasync();
     } catch (error) {
       // Part of a line may be on disk: opening again ends it.
@@ -86,6 +102,34 @@ const openForAppend = async (path: string, open: Open): Promise<FileHandle> => {
     await handle.close();
     throw error;
   }
+};
+
+let renamed = 0;
+
+const nullIfMissing = (error: NodeJS.ErrnoException): null => {
+  if (error.code === "ENOENT") return null;
+  throw error;
+};
+
+/**
+ * Whether `handle` is no longer where the next group belongs: somebody has moved the file, or it is full
+ * and was renamed now. A crash between the rename and the new file leaves nothing to mend.
+ */
+const setAside = async (
+  handle: FileHandle,
+  path: string,
+  more: number,
+  maxBytes = Number.POSITIVE_INFINITY,
+): Promise<boolean> => {
+  const [own, there] = await Promise.all([handle.stat(), stat(path).catch(nullIfMissing)]);
+  if (there === null || there.ino !== own.ino || there.dev !== own.dev) return true;
+  if (own.size === 0 || own.size + more <= maxBytes) return false;
+  renamed += 1;
+  const time = new Date().toISOString().replaceAll(/[:.]/g, "-");
+  // Another process may be doing the same; then it is the other's new file that is moved, or none.
+  await rename(path, `${path}.${time}-${process.pid}-${renamed}`).catch(nullIfMissing);
+  await syncDirectory(dirname(path));
+  return true;
 };
 
 // In parts, another process could write between two of them.

@@ -1,10 +1,13 @@
 import { Agent, request } from "undici";
+import { signatureHeader, signatureOf } from "./signature.ts";
 import { type Delivery, PublishError, type Sink } from "./sink.ts";
 
 export interface HttpSinkOptions {
   readonly url: string;
   /** Sent as a bearer token. */
   readonly token?: string | undefined;
+  /** Signs every request; see `signatureOf`. */
+  readonly secret?: string | undefined;
   /** Sockets to the receiver; requests beyond them wait. Default 16. */
   readonly connections?: number | undefined;
 }
@@ -17,7 +20,7 @@ const headerValue = /^[\x21-\x7e]{1,512}$/;
 
 /**
  * Posts one event per request as JSON, with the headers `idempotency-key`, `x-message-id`,
- * `x-tenant-id` and, where known, `x-trace-id`. 2xx is delivered; 400, 410, 422 are permanent; every
+ * `x-tenant-id`, where known `x-trace-id`, and with a secret `mini-chat-signature`. 2xx is delivered; 400, 410, 422 are permanent; every
  * other status, a network error and running out of time are transient. Redirects are not followed.
  */
 export const createHttpSink = (options: HttpSinkOptions): Sink => {
@@ -31,7 +34,11 @@ export const createHttpSink = (options: HttpSinkOptions): Sink => {
     grouping: "single",
     publish: async (deliveries, signal) => {
       for (const delivery of deliveries) {
-        const headers = { ...headersOf(delivery), ...authorization };
+        const headers = {
+          ...headersOf(delivery),
+          ...authorization,
+          ...signed(options.secret, delivery.payload),
+        };
         const status = await post(agent, options.url, delivery.payload, signal, headers);
         if (status < 200 || status >= 300) {
           const kind = permanentStatus.has(status) ? "permanent" : "transient";
@@ -50,6 +57,11 @@ const headersOf = ({ idempotencyKey, messageId, tenantId, trace }: Delivery): Re
   "x-tenant-id": tenantId,
   ...(trace !== null && headerValue.test(trace) ? { "x-trace-id": trace } : {}),
 });
+
+const signed = (secret: string | undefined, body: string): Record<string, string> =>
+  secret === undefined
+    ? {}
+    : { [signatureHeader]: signatureOf(secret, body, Math.floor(Date.now() / 1_000)) };
 
 const post = async (
   dispatcher: Agent,

@@ -100,6 +100,7 @@ describe("rules between keys (ops.md §3, providers.md §10)", () => {
     ],
     ["usage goes to a file with a path", { "plugins.usage.type": "file" }, "plugins.usage.path"],
     ["usage goes to an endpoint with a URL", { "plugins.usage.type": "http" }, "plugins.usage.url"],
+    ["usage goes to a module with a path", { "plugins.usage.type": "module" }, "plugins.usage.module"],
     ["audit goes to a file with a path", { "plugins.audit.type": "file" }, "plugins.audit.path"],
     ["audit goes to an endpoint with a URL", { "plugins.audit.type": "http" }, "plugins.audit.url"],
     ["plain HTTP is allowed first", { "providers.p.use_http": true }, "providers.p.use_http"],

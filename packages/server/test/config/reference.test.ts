@@ -24,7 +24,7 @@ test("no note is about a key that does not exist", () => {
   expect(Object.keys(keyNotes).filter((key) => !keys.has(key))).toEqual([]);
 });
 
-test("the secrets are those of ops.md §2.1", () => {
+test("the secrets are those of ops.md §2.1 and of the sinks", () => {
   const secrets = configKeys().flatMap(({ key, secret }) => (secret ? [key] : []));
   expect(secrets.sort()).toEqual([
     "auth.tokens[].token",
@@ -32,7 +32,11 @@ test("the secrets are those of ops.md §2.1", () => {
     "database.direct_url",
     "database.url",
     "internal.api_token",
+    "plugins.audit.database_url",
+    "plugins.audit.secret",
     "plugins.audit.token",
+    "plugins.usage.database_url",
+    "plugins.usage.secret",
     "plugins.usage.token",
     "server.admin_token",
   ]);

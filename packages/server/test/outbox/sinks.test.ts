@@ -1,4 +1,15 @@
-import { mkdir, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import {
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -8,6 +19,7 @@ import { createFileSink } from "../../src/outbox/file-sink.ts";
 import { createHttpSink } from "../../src/outbox/http-sink.ts";
 import { createLogSink } from "../../src/outbox/log-sink.ts";
 import { done, type Message } from "../../src/outbox/message.ts";
+import { signatureHeader, signatureOf } from "../../src/outbox/signature.ts";
 import { type Delivery, PublishError, type Sink, sinkHandler } from "../../src/outbox/sink.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
 import { usageSinkHandler } from "../../src/usage/publish.ts";
@@ -90,7 +102,7 @@ describe("file sink", () => {
     });
 
   it("appends one JSON object per line, the event unchanged", async () => {
-    await openSink(path).publish([delivery(1), delivery(2)], never);
+    await openSink({ path }).publish([delivery(1), delivery(2)], never);
     const { payload, messageId } = delivery(1);
     expect((await linesOf())[0]).toBe(
       `{"queue":"usage","idempotency_key":"key-1","message_id":"${messageId}","event":${payload}}`,
@@ -104,15 +116,18 @@ describe("file sink", () => {
   it("is not done before the data is on disk", async () => {
     const syncing = signal();
     const onDisk = signal();
-    const sink = openSink(path, async (name, flags) => {
-      const handle = await open(name, flags);
-      const datasync = handle.datasync.bind(handle);
-      handle.datasync = async () => {
-        syncing.give();
-        await onDisk.given;
-        await datasync();
-      };
-      return handle;
+    const sink = openSink({
+      path,
+      open: async (name, flags) => {
+        const handle = await open(name, flags);
+        const datasync = handle.datasync.bind(handle);
+        handle.datasync = async () => {
+          syncing.give();
+          await onDisk.given;
+          await datasync();
+        };
+        return handle;
+      },
     });
     let isDone = false;
     const published = sink.publish([delivery(1)], never).then(() => {
@@ -129,15 +144,18 @@ describe("file sink", () => {
   it("shares one write and one flush between all that arrive meanwhile, in order", async () => {
     let syncs = 0;
     const gate = signal();
-    const sink = openSink(path, async (name, flags) => {
-      const handle = await open(name, flags);
-      const datasync = handle.datasync.bind(handle);
-      handle.datasync = async () => {
-        syncs += 1;
-        await gate.given;
-        await datasync();
-      };
-      return handle;
+    const sink = openSink({
+      path,
+      open: async (name, flags) => {
+        const handle = await open(name, flags);
+        const datasync = handle.datasync.bind(handle);
+        handle.datasync = async () => {
+          syncs += 1;
+          await gate.given;
+          await datasync();
+        };
+        return handle;
+      },
     });
     const first = sink.publish([delivery(0)], never);
     await eventually(async () => syncs === 1);
@@ -149,24 +167,24 @@ describe("file sink", () => {
   });
 
   it("goes on after a restart, and never touches what is there", async () => {
-    const before = openSink(path);
+    const before = openSink({ path });
     await before.publish([delivery(1)], never);
     await before.close();
     const old = await readFile(path);
-    await openSink(path).publish([delivery(2)], never);
+    await openSink({ path }).publish([delivery(2)], never);
     const now = await readFile(path);
     expect(now.subarray(0, old.length)).toEqual(old);
     expect(await numbersOf()).toEqual([1, 2]);
   });
 
   it("ends a line that a crash had cut off, wherever it was cut", async () => {
-    await openSink(path).publish([delivery(1), delivery(2)], never);
+    await openSink({ path }).publish([delivery(1), delivery(2)], never);
     const whole = await readFile(path);
     const firstLine = whole.indexOf("\n") + 1;
     for (const cut of [firstLine + 1, firstLine + 40, whole.length - 2, whole.length - 1]) {
       await writeFile(path, whole);
       await truncate(path, cut);
-      const sink = createFileSink(path);
+      const sink = createFileSink({ path });
       await sink.publish([delivery(2), delivery(3)], never);
       await sink.close();
       // Cut right before its line feed the line was whole; the repeat carries the same key.
@@ -176,13 +194,16 @@ describe("file sink", () => {
 
   it("ends a line that a failed write had cut off, and is transient about it", async () => {
     let failing = true;
-    const sink = openSink(path, async (name, flags) => {
-      const handle = await open(name, flags);
-      const write = handle.write.bind(handle);
-      // As on a full disk: part of the data is taken.
-      handle.write = ((bytes: Buffer) =>
-        write(failing ? bytes.subarray(0, 30) : bytes)) as typeof handle.write;
-      return handle;
+    const sink = openSink({
+      path,
+      open: async (name, flags) => {
+        const handle = await open(name, flags);
+        const write = handle.write.bind(handle);
+        // As on a full disk: part of the data is taken.
+        handle.write = ((bytes: Buffer) =>
+          write(failing ? bytes.subarray(0, 30) : bytes)) as typeof handle.write;
+        return handle;
+      },
     });
     await sink.publish([delivery(1)], never).then(
       () => expect.unreachable(),
@@ -197,7 +218,7 @@ describe("file sink", () => {
   it("is transient about a directory that is not there, and works once it is", async () => {
     const late = join(directory, "later");
     path = join(late, "events.jsonl");
-    const sink = openSink(path);
+    const sink = openSink({ path });
     await expect(sink.publish([delivery(1)], never)).rejects.toMatchObject({ kind: "transient" });
     await mkdir(late);
     await sink.publish([delivery(1)], never);
@@ -205,7 +226,7 @@ describe("file sink", () => {
   });
 
   it("keeps lines whole when two processes append to one file", async () => {
-    const [one, two] = [openSink(path), openSink(path)];
+    const [one, two] = [openSink({ path }), openSink({ path })];
     const payload = JSON.stringify({ number: 1, text: "x".repeat(60_000) });
     const group = Array.from({ length: 40 }, (_, at) => delivery(at, { payload }));
     await Promise.all([1, 2, 3].flatMap(() => [one.publish(group, never), two.publish(group, never)]));
@@ -213,8 +234,66 @@ describe("file sink", () => {
     expect(await linesOf()).toHaveLength(240);
   });
 
+  it("sets a full file aside and goes on in a new one, with nothing lost between them", async () => {
+    const sink = openSink({ path, maxBytes: 500 });
+    for (let number = 0; number < 12; number += 1) await sink.publish([delivery(number)], never);
+    const names = (await readdir(directory)).sort();
+    expect(names.length).toBeGreaterThan(2);
+    const sizes = await Promise.all(names.map(async (name) => (await stat(join(directory, name))).size));
+    for (const size of sizes) expect(size).toBeLessThanOrEqual(500);
+    const rotated = names.filter((name) => name !== "events.jsonl");
+    for (const name of rotated) expect(name).toMatch(/^events\.jsonl\.[\dTZ-]+-\d+-\d+$/);
+    const texts = await Promise.all(
+      [...rotated, "events.jsonl"].map((name) => readFile(join(directory, name), "utf8")),
+    );
+    const numbers = texts
+      .join("")
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line).event.number);
+    expect(numbers).toEqual(Array.from({ length: 12 }, (_, at) => at));
+  });
+
+  it("takes an event larger than the limit all the same", async () => {
+    const sink = openSink({ path, maxBytes: 10 });
+    await sink.publish([delivery(1)], never);
+    await sink.publish([delivery(2)], never);
+    expect(await readdir(directory)).toHaveLength(2);
+    expect(await numbersOf()).toEqual([2]);
+  });
+
+  it("follows a file that others have moved away or deleted", async () => {
+    const sink = openSink({ path });
+    await sink.publish([delivery(1)], never);
+    await rename(path, `${path}.1`);
+    await sink.publish([delivery(2)], never);
+    expect(await numbersOf()).toEqual([2]);
+    await rm(path);
+    await sink.publish([delivery(3)], never);
+    expect(await numbersOf()).toEqual([3]);
+  });
+
+  it("loses no line when two processes set the same file aside", async () => {
+    const both = [openSink({ path, maxBytes: 2_000 }), openSink({ path, maxBytes: 2_000 })];
+    await Promise.all(
+      both.map(async (sink, who) => {
+        for (let at = 0; at < 40; at += 1) await sink.publish([delivery(who * 100 + at)], never);
+      }),
+    );
+    const texts = await Promise.all(
+      (await readdir(directory)).map((name) => readFile(join(directory, name), "utf8")),
+    );
+    const numbers = texts
+      .join("")
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line).event.number);
+    expect(new Set(numbers).size).toBe(80);
+    expect(numbers).toHaveLength(80);
+  });
+
   it("makes no file before there is something to write", async () => {
-    const sink = openSink(path);
+    const sink = openSink({ path });
     await sink.close();
     await expect(stat(path)).rejects.toMatchObject({ code: "ENOENT" });
   });
@@ -278,6 +357,18 @@ describe("HTTP sink", () => {
         authorization: "Bearer planted-token",
       },
     });
+  });
+
+  it("signs time and body when it has a secret, and only then", async () => {
+    await openSink({ secret: "planted-secret-of-16" }).publish([delivery(1)], never);
+    await openSink().publish([delivery(1)], never);
+    const [signed, unsigned] = received;
+    const [, time = ""] = /^t=(\d+),v1=[0-9a-f]{64}$/.exec(`${signed?.headers[signatureHeader]}`) ?? [];
+    expect(signed?.headers[signatureHeader]).toBe(
+      signatureOf("planted-secret-of-16", delivery(1).payload, Number(time)),
+    );
+    expect(Math.abs(Number(time) - Date.now() / 1_000)).toBeLessThan(60);
+    expect(unsigned?.headers).not.toHaveProperty(signatureHeader);
   });
 
   it("sends neither a token nor a trace it has not got", async () => {
