@@ -1,5 +1,5 @@
 import type { TenantId } from "../auth/actor.ts";
-import type { Queryable, Result, Statement } from "../db/pool.ts";
+import type { Queryable, Result, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
 
 /** What a retry, an edit or a delete of a turn does to `messages` (turns.md §15). */
@@ -34,16 +34,24 @@ const softDelete: Statement = {
     where chat_id = $1
       and tenant_id = $2
       and request_id = $3
-      and deleted_at is null`,
+      and deleted_at is null
+    returning id, created_at as "createdAt", is_compressed as compressed`,
 };
 
-/** Soft-deletes both messages of a turn. */
-export const deleteMessagesOfTurn = (
+/** Soft-deletes both messages of a turn; returns what a thread summary may know of them. */
+export const deleteMessagesOfTurn = async (
   tx: Tx,
   tenantId: TenantId,
   chatId: string,
   requestId: string,
-): Promise<Result<never>> => tx.query(softDelete, [chatId, tenantId, requestId]);
+): Promise<{ readonly id: string; readonly createdAt: Timestamp; readonly compressed: boolean }[]> =>
+  (
+    await tx.query<{ id: string; createdAt: Timestamp; compressed: boolean }>(softDelete, [
+      chatId,
+      tenantId,
+      requestId,
+    ])
+  ).rows;
 
 const uncompress: Statement = {
   name: "message_uncompress_chat",

@@ -1,10 +1,16 @@
 import type { TenantId } from "../auth/actor.ts";
-import type { Statement } from "../db/pool.ts";
+import type { Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
 
 /** What a mutation of a summarized turn does to `thread_summaries`. */
 
-// Covered by its flag or by the frontier: whichever tells, the summary holds text that is gone.
+/** A message that was soft-deleted. */
+export interface GoneMessage {
+  readonly id: string;
+  readonly createdAt: Timestamp;
+  readonly compressed: boolean;
+}
+
 const deleteCovering: Statement = {
   name: "summary_delete_covering",
   text: `
@@ -13,25 +19,29 @@ const deleteCovering: Statement = {
       and s.tenant_id = $2
       and exists (
         select
-        from messages m
-        where m.chat_id = s.chat_id
-          and m.tenant_id = s.tenant_id
-          and m.request_id = $3
-          and (
-            m.is_compressed
-            or (m.created_at, m.id) <= (s.summarized_up_to_created_at, s.summarized_up_to_message_id)
-          )
-      )
-    returning s.id`,
+        from unnest($3::uuid[], $4::timestamptz[], $5::boolean[]) as gone (id, created_at, compressed)
+        where gone.compressed
+          or (gone.created_at, gone.id) <= (s.summarized_up_to_created_at, s.summarized_up_to_message_id)
+      )`,
 };
 
 /**
- * Deletes the chat's summary if it covers a message of this turn (turns.md §15.3); true if it did. Call
- * it after the turn's messages were soft-deleted: a summary that commits meanwhile has waited for them.
+ * Deletes the chat's summary if it covers one of these messages, by its flag or by the frontier
+ * (turns.md §15.3); true if it did. They were soft-deleted before, in this transaction: a summary
+ * that was being committed held them, so it is seen here.
  */
 export const deleteSummaryCovering = async (
   tx: Tx,
   tenantId: TenantId,
   chatId: string,
-  requestId: string,
-): Promise<boolean> => (await tx.query(deleteCovering, [chatId, tenantId, requestId])).rowCount > 0;
+  gone: readonly GoneMessage[],
+): Promise<boolean> =>
+  (
+    await tx.query(deleteCovering, [
+      chatId,
+      tenantId,
+      gone.map((message) => message.id),
+      gone.map((message) => message.createdAt),
+      gone.map((message) => message.compressed),
+    ])
+  ).rowCount > 0;

@@ -84,13 +84,11 @@ export const retireLatest = async (
   if ((await touched).rowCount === 0) throw chatNotFound("chat_not_found");
   const latest = await locked;
   if (latest === null || latest.requestId !== requestId || !latest.unchanged) throw notLatestTurn();
-  // The messages go before the summary: one that is being committed holds them (`deleteSummaryCovering`).
-  const [at, , summarized] = await Promise.all([
+  const [at, gone] = await Promise.all([
     softDeleteTurn(tx, tenantId, { id: latest.id, chatId }, replacedBy),
     deleteMessagesOfTurn(tx, tenantId, chatId, requestId),
-    deleteSummaryCovering(tx, tenantId, chatId, requestId),
   ]);
   if (at === null) throw invalidTurnState();
-  if (summarized) await uncompressMessages(tx, tenantId, chatId);
+  if (await deleteSummaryCovering(tx, tenantId, chatId, gone)) await uncompressMessages(tx, tenantId, chatId);
   return { id: latest.id, at };
 };

@@ -1,5 +1,4 @@
 import type { Db } from "../../src/db/pool.ts";
-import type { TestApp } from "../support/app.ts";
 import { type Caller, callers } from "../support/config.ts";
 import { type OpenedStream, openStream } from "../support/stream.ts";
 
@@ -65,7 +64,7 @@ export interface StoredTurn {
 }
 
 /** All turns of a chat, oldest first. */
-export const turnsOf = async ({ db }: Pick<TestApp, "db">, chatId: string): Promise<StoredTurn[]> =>
+export const turnsOf = async ({ db }: { readonly db: Db }, chatId: string): Promise<StoredTurn[]> =>
   (
     await db.query<StoredTurn>(
       `select id, request_id as "requestId", state, deleted_at is not null as deleted,
