@@ -35,7 +35,7 @@ const softDelete: Statement = {
       and tenant_id = $2
       and request_id = $3
       and deleted_at is null
-    returning id, created_at as "createdAt", is_compressed as compressed`,
+    returning id, created_at as "createdAt"`,
 };
 
 /** Soft-deletes both messages of a turn; returns what a thread summary may know of them. */
@@ -44,14 +44,8 @@ export const deleteMessagesOfTurn = async (
   tenantId: TenantId,
   chatId: string,
   requestId: string,
-): Promise<{ readonly id: string; readonly createdAt: Timestamp; readonly compressed: boolean }[]> =>
-  (
-    await tx.query<{ id: string; createdAt: Timestamp; compressed: boolean }>(softDelete, [
-      chatId,
-      tenantId,
-      requestId,
-    ])
-  ).rows;
+): Promise<{ readonly id: string; readonly createdAt: Timestamp }[]> =>
+  (await tx.query<{ id: string; createdAt: Timestamp }>(softDelete, [chatId, tenantId, requestId])).rows;
 
 const uncompress: Statement = {
   name: "message_uncompress_chat",

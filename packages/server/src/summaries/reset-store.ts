@@ -8,7 +8,6 @@ import type { Tx } from "../db/tx.ts";
 export interface GoneMessage {
   readonly id: string;
   readonly createdAt: Timestamp;
-  readonly compressed: boolean;
 }
 
 const deleteCovering: Statement = {
@@ -19,16 +18,15 @@ const deleteCovering: Statement = {
       and s.tenant_id = $2
       and exists (
         select
-        from unnest($3::uuid[], $4::timestamptz[], $5::boolean[]) as gone (id, created_at, compressed)
-        where gone.compressed
-          or (gone.created_at, gone.id) <= (s.summarized_up_to_created_at, s.summarized_up_to_message_id)
+        from unnest($3::uuid[], $4::timestamptz[]) as gone (id, created_at)
+        where (gone.created_at, gone.id) <= (s.summarized_up_to_created_at, s.summarized_up_to_message_id)
       )`,
 };
 
 /**
- * Deletes the chat's summary if it covers one of these messages, by its flag or by the frontier
- * (turns.md §15.3); true if it did. They were soft-deleted before, in this transaction: a summary
- * that was being committed held them, so it is seen here.
+ * Deletes the chat's summary if one of these messages is not beyond its frontier (turns.md §15.3); true
+ * if it did. They were soft-deleted before, in this transaction: a summary that was being committed
+ * held them, so it is seen here.
  */
 export const deleteSummaryCovering = async (
   tx: Tx,
@@ -42,6 +40,5 @@ export const deleteSummaryCovering = async (
       tenantId,
       gone.map((message) => message.id),
       gone.map((message) => message.createdAt),
-      gone.map((message) => message.compressed),
     ])
   ).rowCount > 0;
