@@ -63,7 +63,7 @@ export const plannedTurn: fc.Arbitrary<PlannedTurn> = fc.record({
   outlasts: fc.nat(3),
   twins: fc.nat(2),
   replays: fc.nat(2),
-  mutations: fc.array(fc.constantFrom(...ops), { maxLength: 3 }),
+  mutations: fc.array(fc.constantFrom(...ops), { maxLength: 2 }),
   mutationsAtOnce: fc.boolean(),
 });
 
