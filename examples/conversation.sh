@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A conversation with curl: create a chat, ask, read the status, list, ask the same again, delete.
+# A conversation with curl: create a chat, ask, read the status, list, ask the same again, change one's
+# mind about question and answer, like it, delete.
 # Usage: examples/conversation.sh [base URL] [token]
 set -euo pipefail
 
@@ -31,6 +32,27 @@ curl -fsSN "$base/chats/$chat/messages:stream" -H "$auth" -H "$json" -d "$body"
 echo "# the conversation so far, newest first"
 curl -fsSG "$base/chats/$chat/messages" -H "$auth" -d limit=2 \
   --data-urlencode '$orderby=created_at desc' --data-urlencode '$select=role,content'; echo
+
+echo "# another answer, please: the turn is replaced by a new one"
+stream=$(curl -fsSN -X POST "$base/chats/$chat/turns/$request/retry" -H "$auth")
+echo "$stream"
+next=$(field request_id <<<"$stream")
+
+echo "# another question in its place"
+stream=$(curl -fsSN -X PATCH "$base/chats/$chat/turns/$next" -H "$auth" -H "$json" \
+  -d '{"content":"What makes a bad one?"}')
+echo "$stream"
+next=$(field request_id <<<"$stream")
+answer=$(field message_id <<<"$stream")
+
+echo "# I like the answer"
+curl -fsS -X PUT "$base/chats/$chat/messages/$answer/reaction" -H "$auth" -H "$json" -d '{"reaction":"like"}'; echo
+
+echo "# the old question and answer are gone"
+curl -fsS "$base/chats/$chat/messages?\$select=role,content,my_reaction" -H "$auth"; echo
+
+echo "# take the turn back altogether"
+curl -fsS -o /dev/null -w '%{http_code}\n' -X DELETE "$base/chats/$chat/turns/$next" -H "$auth"
 
 echo "# what is left of the quota"
 curl -fsS "$base/quota/status" -H "$auth"; echo

@@ -46,7 +46,7 @@ test("conversation.sh", async () => {
     "premium",
   ]);
   expect(part(/new chat/)).toMatch(/^[0-9a-f-]{36}\n$/);
-  const answer = part(/question/);
+  const answer = part(/a question/);
   expect(answer.match(/^event: (.*)$/gm)).toEqual([
     "event: stream_started",
     "event: delta",
@@ -62,6 +62,16 @@ test("conversation.sh", async () => {
     { role: "assistant", content: "Hello from the simulator." },
     { role: "user", content: "What makes a good release note?" },
   ]);
+  for (const title of [/another answer/, /another question/]) {
+    expect(part(title)).toContain('"is_new_turn":true');
+    expect(part(title)).toContain("event: done");
+  }
+  expect(JSON.parse(part(/I like/))).toMatchObject({ reaction: "like" });
+  expect(JSON.parse(part(/are gone/)).items).toEqual([
+    { role: "user", content: "What makes a bad one?", my_reaction: null },
+    { role: "assistant", content: "Hello from the simulator.", my_reaction: "like" },
+  ]);
+  expect(part(/take the turn back/)).toBe("204\n");
   expect(JSON.parse(part(/quota/)).tiers).toHaveLength(2);
   expect(part(/delete/)).toBe("204\n");
   expect(await chatsLeft()).toBe(0);

@@ -5,6 +5,7 @@ import { registerMessageRoutes } from "../messages/routes.ts";
 import { registerModelRoutes } from "../policy/routes.ts";
 import { registerQuotaRoutes } from "../quota/routes.ts";
 import { stopTurns } from "../turns/cancel.ts";
+import { registerMutationRoutes } from "../turns/mutation-routes.ts";
 import { registerTurnRoutes, type TurnRoutesDeps } from "../turns/routes.ts";
 import { requestCancel } from "../turns/store.ts";
 import type { Parts } from "./turn-deps.ts";
@@ -24,6 +25,7 @@ export const registerOperations = (api: ApiServer, parts: Parts, turns: TurnRout
   });
   registerMessageRoutes(api, { db, authorizer });
   registerTurnRoutes(api, turns);
+  registerMutationRoutes(api, turns);
   registerModelRoutes(api, { authorizer, policy });
   registerQuotaRoutes(api, {
     db,

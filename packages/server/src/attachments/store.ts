@@ -154,3 +154,26 @@ export const linkAttachments = (
   link: { tenantId: TenantId; chatId: string; messageId: string; attachmentIds: readonly string[] },
 ): Promise<unknown> =>
   tx.query(linkStatement, [link.tenantId, link.chatId, link.messageId, link.attachmentIds]);
+
+const selectLinked: Statement = {
+  name: "attachments_linked",
+  text: `
+    select l.attachment_id as id
+    from message_attachments l
+    join attachments a on a.id = l.attachment_id and a.chat_id = l.chat_id
+    where l.chat_id = $1
+      and l.tenant_id = $2
+      and a.tenant_id = $2
+      and l.message_id = $3
+      and a.deleted_at is null
+    order by l.position, l.created_at, l.attachment_id`,
+};
+
+/** The live attachments of one message of an already loaded chat, in the order sent: what a retry copies. */
+export const findLinkedAttachmentIds = async (
+  db: Queryable,
+  tenantId: TenantId,
+  chatId: string,
+  messageId: string,
+): Promise<string[]> =>
+  (await db.query<{ id: string }>(selectLinked, [chatId, tenantId, messageId])).rows.map((row) => row.id);

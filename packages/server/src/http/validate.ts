@@ -2,6 +2,7 @@ import type { FastifySchemaCompiler } from "fastify";
 import { z } from "zod";
 import { AppError, type FieldError } from "../errors.ts";
 import { isUuid } from "../lib/id.ts";
+import { canonicalInstant } from "./odata-tokens.ts";
 
 /** A UUID of any version in either case, in answers and storage lower case (api.md §1.5). */
 export const uuid = () =>
@@ -16,6 +17,14 @@ export const uuidOut = () => z.string().meta({ format: "uuid" });
 
 /** An int64 in an answer: a JSON number without fraction, never a string (api.md §1.5). */
 export const int64 = () => z.bigint().meta({ type: "integer", format: "int64" });
+
+/** A timestamp of a request, as PostgreSQL reads it; digits past the microsecond are cut. */
+export const timestampIn = () =>
+  z
+    .string()
+    .refine((text) => canonicalInstant(text) !== null, "must be an RFC 3339 date-time")
+    .transform((text) => canonicalInstant(text) ?? text)
+    .meta({ format: "date-time", example: "2026-03-01T10:15:31.204518Z" });
 
 /** A timestamp in an answer: RFC 3339, UTC, exactly the stored value. */
 export const timestampOut = () => z.string().meta({ format: "date-time" });

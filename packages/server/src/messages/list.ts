@@ -5,7 +5,7 @@ import type { ListTable } from "../http/odata.ts";
 import { compileList } from "../http/odata-sql.ts";
 import { type ListRequest, type PageInfo, toPage } from "../http/paging.ts";
 import { type Message, type MessageView, messageView } from "./message.ts";
-import { findReactions } from "./store.ts";
+import { findReactions } from "./reaction-store.ts";
 
 /** What `GET /chats/{id}/messages` offers (api.md §4, turns.md §17). */
 export const messageList: ListTable = {

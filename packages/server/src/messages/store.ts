@@ -3,7 +3,7 @@ import type { Queryable, Result, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
 import type { ProviderUsage } from "../providers/contract.ts";
 
-/** All SQL of `messages` but the listing (see `list.ts`). */
+/** All SQL of `messages` but the listing (`list.ts`) and what mutations do (`mutation-store.ts`). */
 
 // created_at strictly increases within a chat (turns.md §1): max(now(), newest of the chat + 1 µs).
 const nextCreatedAt = `
@@ -164,29 +164,24 @@ export const findPriorContextTokens = async (
 ): Promise<bigint> =>
   (await db.query<{ tokens: bigint }>(selectPriorTokens, [chatId, tenantId])).rows[0]?.tokens ?? 0n;
 
-const selectReactions: Statement = {
-  name: "message_reactions_of_page",
+const selectRole: Statement = {
+  name: "message_role",
   text: `
-    select message_id as "messageId", reaction
-    from message_reactions
+    select role
+    from messages
     where chat_id = $1
       and tenant_id = $2
-      and user_id = $3
-      and message_id = any($4::uuid[])`,
+      and id = $3
+      and request_id is not null
+      and deleted_at is null`,
 };
 
-/** The caller's reactions to the messages of one page. */
-export const findReactions = async (
+/** Whose message this is, of an already loaded chat; null when unknown, deleted or elsewhere. */
+export const findMessageRole = async (
   db: Queryable,
-  scope: { tenantId: TenantId; userId: string; chatId: string },
-  messageIds: readonly string[],
-): Promise<Map<string, "like" | "dislike">> => {
-  if (messageIds.length === 0) return new Map();
-  const { rows } = await db.query<{ messageId: string; reaction: "like" | "dislike" }>(selectReactions, [
-    scope.chatId,
-    scope.tenantId,
-    scope.userId,
-    messageIds,
-  ]);
-  return new Map(rows.map((row) => [row.messageId, row.reaction]));
-};
+  tenantId: TenantId,
+  chatId: string,
+  messageId: string,
+): Promise<"user" | "assistant" | "system" | null> =>
+  (await db.query<{ role: "user" | "assistant" | "system" }>(selectRole, [chatId, tenantId, messageId]))
+    .rows[0]?.role ?? null;

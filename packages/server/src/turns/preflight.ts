@@ -8,6 +8,7 @@ import type { PolicyService } from "../policy/service.ts";
 import type { EffectivePolicy } from "../policy/snapshot.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { requestFingerprint } from "./fingerprint.ts";
+import type { NamedTurn } from "./retire.ts";
 import { findTurnsForSend, type TurnLookup } from "./store.ts";
 
 /** A parsed send; nothing of it names a tenant or a user. */
@@ -32,13 +33,15 @@ export type Preflight =
   | { readonly kind: "plan"; readonly plan: Plan }
   | { readonly kind: "replay"; readonly turn: TurnLookup; readonly selectedModel: string };
 
-/** A send that may proceed to its transaction. */
+/** A send, retry or edit that may proceed to its transaction. */
 export interface Plan {
   readonly request: SendRequest;
   readonly actor: Actor;
   readonly fingerprint: Buffer;
   readonly selectedModel: string;
   readonly policy: EffectivePolicy;
+  /** The turn whose place the new one takes (turns.md §15); null for a send. */
+  readonly replaces: (NamedTurn & { readonly op: "retry" | "edit" }) | null;
 }
 
 export interface PreflightDeps {
@@ -60,13 +63,7 @@ export const preflight = async (
   actor: Actor,
   request: SendRequest,
 ): Promise<Preflight> => {
-  if (request.content.trim() === "") {
-    const message = "must not be blank";
-    throw new AppError("invalid_request", {
-      detail: `content ${message}.`,
-      errors: [{ field: "content", message }],
-    });
-  }
+  refuseBlank(request.content);
   const selectedModel = await visibleChat(deps, actor, request.chatId);
   const fingerprint = requestFingerprint(request);
   const { same, otherRuns } = await findTurnsForSend(
@@ -80,13 +77,33 @@ export const preflight = async (
     return { kind: "replay", turn: same, selectedModel };
   }
   if (otherRuns) throw generationInProgress();
+  const policy = await admitRequest(deps, actor, request);
+  return { kind: "plan", plan: { request, actor, fingerprint, selectedModel, policy, replaces: null } };
+};
+
+/** Row 3. */
+export const refuseBlank = (content: string): void => {
+  if (content.trim() !== "") return;
+  const message = "must not be blank";
+  throw new AppError("invalid_request", {
+    detail: `content ${message}.`,
+    errors: [{ field: "content", message }],
+  });
+};
+
+/** Rows 8–10, of a send, a retry or an edit; returns the policy that applies. */
+export const admitRequest = async (
+  deps: PreflightDeps,
+  actor: Actor,
+  request: SendRequest,
+): Promise<EffectivePolicy> => {
   await limitImages(deps, actor, request);
   const policy = await deps.policy.resolve(actor);
   if (request.webSearch && policy.snapshot.killSwitches.disableWebSearch) {
     deps.metrics.count("web_search_disabled");
     throw new AppError("web_search_disabled", { detail: "Web search is switched off." });
   }
-  return { kind: "plan", plan: { request, actor, fingerprint, selectedModel, policy } };
+  return policy;
 };
 
 /** Rows 4–5: the chat as the caller sees it, then leave to send; returns the selected model. */

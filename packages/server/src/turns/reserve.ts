@@ -15,11 +15,14 @@ import { type DecideDeps, type Decided, decideTurn, type Locked } from "./decide
 import { readTurnEnd } from "./finalize-store.ts";
 import { observeBalances, observeRefused, observeReserved } from "./observe-preflight.ts";
 import { generationInProgress, type Plan, refuseUnlessReplay } from "./preflight.ts";
+import { isRevision, replacementEvent, replaceTurn } from "./revise.ts";
 import type { RunningTurn } from "./running.ts";
+import type { TurnOutbox } from "./settle.ts";
 import { fillReserveColumns, findTurnsForSend, insertTurn, type TurnLookup } from "./store.ts";
 
 export interface ReserveDeps extends DecideDeps {
   readonly db: Db;
+  readonly outbox: TurnOutbox;
   readonly running: RunningTurns;
   readonly instanceId: string;
   readonly apiRoot: string;
@@ -34,7 +37,8 @@ export type Reserved =
 
 /**
  * Transaction 1 (turns.md §4.3): locks, decides, reserves and stores the question, all or nothing.
- * Two round trips: everything to read and lock, then everything to write with COMMIT behind it.
+ * Two round trips: everything to read and lock, then everything to write with COMMIT behind it; a
+ * retry or an edit first takes the old turn out of sight, in the same transaction (§15.2).
  * Throws the refusals of rows 11–19, 404 for a chat deleted meanwhile, 409 for a lost race.
  */
 export const reserve = async (deps: ReserveDeps, plan: Plan): Promise<Reserved> => {
@@ -112,10 +116,12 @@ const standsAfterLoss = async (
 const attempt = async (
   deps: ReserveDeps,
   tx: Tx,
-  plan: Plan,
+  asked: Plan,
   turnId: string,
   onDecided: (outcome: Outcome) => void,
 ): Promise<void> => {
+  const replacement = isRevision(asked) ? await replaceTurn(tx, asked) : null;
+  const plan = replacement?.plan ?? asked;
   const { actor } = plan;
   const locked = await lockAndRead(deps, tx, plan, turnId);
   observeBalances(deps, plan, locked.quota);
@@ -135,6 +141,11 @@ const attempt = async (
   };
   onDecided({ turn, decided });
   const writes = write(tx, plan, turnId, decided);
+  if (replacement !== null) {
+    const event = replacementEvent(replacement.plan, replacement.retired);
+    writes.push(deps.outbox.enqueueMany(tx, [event]));
+    tx.afterCommit(deps.outbox.flush);
+  }
   tx.commitNow();
   await Promise.all(writes);
 };
@@ -144,7 +155,8 @@ const attempt = async (
 const lockAndRead = async (deps: ReserveDeps, tx: Tx, plan: Plan, turnId: string): Promise<Locked> => {
   const { actor, request } = plan;
   const scope = [tx, actor.tenantId, request.chatId] as const;
-  const touched = touchChat(tx, actor, request.chatId);
+  // A mutation has locked the chat already.
+  const touched = plan.replaces === null ? touchChat(tx, actor, request.chatId) : null;
   const inserted = insertTurn(tx, {
     id: turnId,
     tenantId: actor.tenantId,
@@ -166,7 +178,7 @@ const lockAndRead = async (deps: ReserveDeps, tx: Tx, plan: Plan, turnId: string
   const prior = findPriorContextTokens(...scope);
   const rest = Promise.all([attachments, quota, recent, prior]);
   rest.catch(() => {});
-  if ((await touched).rowCount === 0) throw chatNotFound("Error");
+  if (touched !== null && (await touched).rowCount === 0) throw chatNotFound("Error");
   await inserted;
   const [named, locked, messages, priorContextTokens] = await rest;
   return { attachments: named, quota: locked, recent: messages, priorContextTokens };

@@ -1,29 +1,22 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import { enterChat } from "../chats/open.ts";
-import { AppError, shuttingDown } from "../errors.ts";
+import { AppError } from "../errors.ts";
 import { problems } from "../http/openapi.ts";
 import type { ApiServer } from "../http/server.ts";
-import { openSse, type SseWriter } from "../http/sse.ts";
+import { openSse } from "../http/sse.ts";
 import { timestampOut, uuid, uuidOut } from "../http/validate.ts";
 import { uuidV4 } from "../lib/id.ts";
 import { type CancelDeps, cancelTurn } from "./cancel.ts";
 import { turnStream } from "./event-schemas.ts";
 import { encodeEvent } from "./grammar.ts";
 import { type Preflight, type PreflightDeps, preflight, type SendRequest } from "./preflight.ts";
-import { type RelayDeps, relay } from "./relay.ts";
 import { replayEvents } from "./replay.ts";
-import { type ReserveDeps, type Reserved, reserve } from "./reserve.ts";
-import { type RunDeps, runTurn } from "./run.ts";
+import { begin, type ServeDeps, serveTurn } from "./serve.ts";
 import { findTurnStatus, type TurnStatusRow } from "./store.ts";
 import { turnStatusView } from "./turn.ts";
 
-export interface TurnRoutesDeps extends PreflightDeps, ReserveDeps, RunDeps, RelayDeps, CancelDeps {
-  /** `streaming.sse_ping_interval_seconds` and `slow_client_timeout_secs` in milliseconds. */
-  readonly silenceMs: number;
-  readonly stalledMs: number;
-  /** `streaming.max_active_streams`; 0 = no limit. */
-  readonly maxActiveStreams: number;
+export interface TurnRoutesDeps extends PreflightDeps, ServeDeps, CancelDeps {
   readonly liveAttachments: Parameters<typeof replayEvents>[0]["liveAttachments"];
 }
 
@@ -47,7 +40,7 @@ const turnStatus = z
   })
   .meta({ id: "TurnStatus" });
 
-const turnPath = z.object({ id: uuid(), request_id: uuid() });
+export const turnPath = z.object({ id: uuid(), request_id: uuid() });
 
 /** Sending, turn status and cancel (api.md §2, turns.md §3). */
 export const registerTurnRoutes = (api: ApiServer, deps: TurnRoutesDeps): void => {
@@ -161,42 +154,9 @@ const answer = async (
   reply: FastifyReply,
   send: SendRequest,
 ): Promise<void> => {
-  const begun = await begin(deps, request, send);
+  const begun = await begin(deps, () => preflight(deps, request.actor, send));
   if (begun.kind === "replay") return replay(deps, request, reply, send, begun);
-  const { turn, cancellation } = begun;
-  const open = (onSilence: () => void): SseWriter =>
-    openSse(reply, { silenceMs: deps.silenceMs, stalledMs: deps.stalledMs, onSilence });
-  await relay(deps, turn, runTurn(deps, turn, cancellation), open, cancellation);
-};
-
-type Begun = Extract<Reserved, { kind: "running" }> | Extract<Preflight, { kind: "replay" }>;
-
-/** Everything before the stream: the reads, then the transaction. A shutdown waits for it. */
-const begin = async (deps: TurnRoutesDeps, request: FastifyRequest, send: SendRequest): Promise<Begun> => {
-  const decided = deps.running.expect();
-  try {
-    return await preflightAndReserve(deps, request, send);
-  } finally {
-    decided();
-  }
-};
-
-const preflightAndReserve = async (
-  deps: TurnRoutesDeps,
-  request: FastifyRequest,
-  send: SendRequest,
-): Promise<Begun> => {
-  const found = await preflight(deps, request.actor, send);
-  if (found.kind === "replay") return found;
-  if (deps.running.stopped !== null) throw shuttingDown();
-  if (deps.maxActiveStreams > 0 && deps.running.size >= deps.maxActiveStreams) {
-    throw new AppError("service_unavailable", {
-      detail: "Too many answers are being generated.",
-      headers: { "retry-after": "5" },
-    });
-  }
-  const reserved = await reserve(deps, found.plan);
-  return reserved.kind === "replay" ? { ...reserved, selectedModel: found.plan.selectedModel } : reserved;
+  await serveTurn(deps, reply, begun);
 };
 
 const replay = async (

@@ -61,11 +61,6 @@ GET /quota/status`
 
 /** Those whose slices are not built; whoever builds one takes it off this list. */
 const toCome = [
-  "PUT /chats/{id}/messages/{msg_id}/reaction",
-  "DELETE /chats/{id}/messages/{msg_id}/reaction",
-  "POST /chats/{id}/turns/{request_id}/retry",
-  "PATCH /chats/{id}/turns/{request_id}",
-  "DELETE /chats/{id}/turns/{request_id}",
   "GET /chats/{id}/turns/{request_id}/stream",
   "POST /chats/{id}/attachments",
   "GET /chats/{id}/attachments/{attachment_id}",

@@ -5,6 +5,7 @@ import type { Db } from "../../src/db/pool.ts";
 import { callApi, eventually } from "../support/app.ts";
 import type { Caller } from "../support/config.ts";
 import type { OpenedStream, WireEvent } from "../support/stream.ts";
+import { mutate, type Op, ops } from "../turns/mutation-support.ts";
 import { newChat, send } from "./support.ts";
 
 /** Random lives of turns: what the provider does, and what happens to the turn meanwhile. */
@@ -46,6 +47,9 @@ export interface PlannedTurn {
   /** Sends of the same request: at once with the first, and after the end. */
   readonly twins: number;
   readonly replays: number;
+  /** What is asked of the chat's latest turn afterwards, one after the other or all at once. */
+  readonly mutations: readonly Op[];
+  readonly mutationsAtOnce: boolean;
 }
 
 export const plannedTurn: fc.Arbitrary<PlannedTurn> = fc.record({
@@ -59,6 +63,8 @@ export const plannedTurn: fc.Arbitrary<PlannedTurn> = fc.record({
   outlasts: fc.nat(3),
   twins: fc.nat(2),
   replays: fc.nat(2),
+  mutations: fc.array(fc.constantFrom(...ops), { maxLength: 2 }),
+  mutationsAtOnce: fc.boolean(),
 });
 
 export interface Stage {
@@ -133,6 +139,36 @@ export const finish = async (stage: Stage, turn: BegunTurn): Promise<void> => {
     if (![200, 404, 409].includes(again.status)) throw new Error(`a replay was answered ${again.status}`);
     await again.rest();
   }
+  await change(stage, turn);
+};
+
+/** Retries, edits and deletes whatever is the latest turn of the chat; refusals are as good as successes. */
+const change = async (stage: Stage, { planned, chatId, caller }: BegunTurn): Promise<void> => {
+  const { mutations, mutationsAtOnce } = planned;
+  const once = async (asked: readonly Op[]): Promise<void> => {
+    const requestId = await latestOf(stage, chatId);
+    const streams = await Promise.all(
+      asked.map((op) => mutate(stage.server, op, { chatId, requestId }, { caller })),
+    );
+    const statuses = streams.map(({ status }) => status);
+    if (statuses.some((status) => ![200, 204, 404, 409, 429].includes(status))) {
+      throw new Error(`mutations were answered ${statuses}`);
+    }
+    if (statuses.filter((status) => status < 300).length > 1) throw new Error("two mutations of one turn");
+    await Promise.all(streams.map((stream) => stream.rest()));
+  };
+  stage.simulator.clearScenarios();
+  if (mutationsAtOnce) await once(mutations);
+  else for (const op of mutations) await once([op]);
+};
+
+const latestOf = async ({ db }: Stage, chatId: string): Promise<string> => {
+  const { rows } = await db.query<{ id: string }>(
+    `select request_id as id from chat_turns where chat_id = $1
+     order by deleted_at is null desc, started_at desc, id desc limit 1`,
+    [chatId],
+  );
+  return rows[0]?.id ?? "";
 };
 
 const interrupt = async (stage: Stage, turn: BegunTurn): Promise<void> => {
