@@ -124,7 +124,7 @@ test("usage-consumer.ts takes each event once, from a real turn, after a first a
       body: Buffer.concat(chunks),
     });
     lost += 1;
-    if (lost === 1) request.destroy();
+    if (lost === 1) request.socket.destroy();
     else response.writeHead(answer.status).end();
   });
   await new Promise<void>((resolve) => between.listen(0, "127.0.0.1", resolve));
