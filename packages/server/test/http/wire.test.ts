@@ -59,6 +59,13 @@ test.each<[string, string]>([
   });
 });
 
+test("a broken chunk of a body is answered with a problem", async () => {
+  const head =
+    "POST /v1/chats HTTP/1.1\r\nhost: x\r\nauthorization: Bearer good\r\ncontent-type: application/json";
+  const answer = await talk(`${head}\r\ntransfer-encoding: chunked\r\n\r\nno size\r\n`);
+  expect(answer).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+});
+
 test("a body shorter than announced ends without a crash", async () => {
   const socket = net.connect(port, "127.0.0.1");
   socket.on("error", () => {});
