@@ -16,6 +16,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { parseJsonBody, readBody, requireJsonMediaType } from "./body.ts";
 import { exchangeOf } from "./exchange.ts";
+import { closesUnread, lingering } from "./linger.ts";
 import { pathOf, renderProblem, toAppError } from "./problem.ts";
 import { parseQuery } from "./query.ts";
 import { type RequestLog, requestLog } from "./request-log.ts";
@@ -224,10 +225,12 @@ export const sendProblem = (request: FastifyRequest, reply: FastifyReply, refusa
   const { traceId } = exchangeOf(request.raw);
   const { status, headers, problem } = renderProblem(refusal, { url: request.originalUrl, traceId });
   // Bytes, not text: the framework would add a charset, which this media type does not have.
-  reply
-    .code(status)
-    .headers(headers)
-    .send(Buffer.from(JSON.stringify(problem)));
+  const body = Buffer.from(JSON.stringify(problem));
+  reply.code(status).headers(headers);
+  if (closesUnread(reply)) {
+    exchangeOf(request.raw).release?.();
+    reply.header("content-length", body.length).send(lingering(body, request.raw));
+  } else reply.send(body);
 };
 
 /** JSON where the operation has a body schema; any other body is ignored (api.md §1.4). */
