@@ -182,6 +182,24 @@ test("CORS: preflight and answers to allowed origins only, with the headers of t
   expect(foreign.headers["access-control-allow-origin"]).toBeUndefined();
 });
 
+test.each<[string, string, Record<string, string>, number, string | undefined]>([
+  ["of an unknown path", "/v1/nothing", { "access-control-request-method": "GET" }, 404, undefined],
+  [
+    "for a method the path has not",
+    "/v1/chats",
+    { "access-control-request-method": "PUT" },
+    405,
+    "GET, POST",
+  ],
+  ["that asks for no method", "/v1/chats", {}, 405, "GET, POST"],
+])("OPTIONS %s is refused", async (_name, url, more, status, allow) => {
+  const headers = { origin: "https://app.example", ...more };
+  const answer = await server.app.inject({ method: "OPTIONS", url, headers });
+  expect(answer.statusCode).toBe(status);
+  expect(answer.headers.allow).toBe(allow);
+  expect(answer.json().status).toBe(status);
+});
+
 const segment = fc.oneof(
   fc.constantFrom(
     "v1",
