@@ -233,6 +233,22 @@ test("a client that drains nothing for too long counts as gone", async () => {
   expect(writer.closed).toBe(true);
 });
 
+test("a client that drains nothing behind the end holds its connection no longer", async () => {
+  const { port, opened } = await serve({ silenceMs: 60_000, stalledMs: 300 });
+  const opening = opened();
+  const response = await responseOf(request(port));
+  response.on("error", () => {});
+  const writer = await opening;
+  response.pause();
+  fill(writer);
+  writer.end();
+  const connections = (): Promise<number> =>
+    new Promise((resolve) => server?.app.server.getConnections((_error, count) => resolve(count)));
+  expect(await connections()).toBe(1);
+  await expect.poll(connections, { timeout: 5_000 }).toBe(0);
+  expect(response.complete).toBe(false);
+});
+
 test("silence is filled with comments, again and again", async () => {
   const { port, opened } = await serve({ silenceMs: 10, stalledMs: 60_000 });
   const opening = opened();
