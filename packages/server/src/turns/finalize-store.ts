@@ -267,7 +267,7 @@ const selectOrphans: Statement = {
           )
         )
       )
-    order by t.last_progress_at
+    order by t.id = any($5::uuid[]), t.last_progress_at
     limit $4`,
 };
 
@@ -279,11 +279,11 @@ export interface OrphanCandidate {
   readonly deadOwner: boolean;
 }
 
-/** Scan across tenants, ids only (data.md §5): stale turns, oldest first. */
+/** Scan across tenants, ids only (data.md §5): stale turns, oldest first, those named `last` behind all others. */
 export const scanOrphansAcrossTenants = async (
   db: Queryable,
   limits: OrphanLimits,
-  limit: number,
+  { limit, last }: { readonly limit: number; readonly last: readonly string[] },
 ): Promise<OrphanCandidate[]> =>
   (
     await db.query<OrphanCandidate>(selectOrphans, [
@@ -291,6 +291,7 @@ export const scanOrphansAcrossTenants = async (
       limits.deadOwnerSecs,
       limits.leaseSecs,
       limit,
+      last,
     ])
   ).rows;
 
