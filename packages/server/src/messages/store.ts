@@ -13,6 +13,7 @@ const nextCreatedAt = `
           select created_at + interval '1 microsecond'
           from messages
           where chat_id = $3
+            and tenant_id = $2
             and deleted_at is null
           order by created_at desc, id desc
           limit 1

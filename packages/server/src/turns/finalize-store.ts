@@ -32,7 +32,7 @@ const returning = `
       t.input_multiplier_micro_applied, t.output_multiplier_micro_applied, t.downgrade_reason,
       t.web_search_completed_count, t.code_interpreter_completed_count, t.file_search_completed_count,
       t.started_at, t.completed_at,
-      (select c.model from chats c where c.id = t.chat_id) as selected_model`;
+      (select c.model from chats c where c.id = t.chat_id and c.tenant_id = t.tenant_id) as selected_model`;
 
 // The counters say what is settled, also when the last of their own writes comes too late.
 const endTurn: Statement = {
