@@ -1,5 +1,6 @@
 import { once } from "node:events";
-import { connect, createServer, type NetConnectOpts, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
+import { addressOf } from "./proxy.ts";
 
 /** A transaction-mode pooler before a database that asks for no password. */
 export interface Pooler {
@@ -75,7 +76,7 @@ export const startPooler = async (databaseUrl: string, sessionCount = 2): Promis
 };
 
 const openSession = async (databaseUrl: string): Promise<Session> => {
-  const socket = connect(placeOf(databaseUrl));
+  const socket = connect(addressOf(databaseUrl));
   const { username, pathname } = new URL(databaseUrl);
   const parameters = Buffer.from(`user\0${username}\0database\0${pathname.slice(1)}\0\0`);
   const head = Buffer.alloc(8);
@@ -101,12 +102,4 @@ const endsTransaction = (session: Session, bytes: Buffer): boolean => {
   }
   session.unread = rest;
   return ended;
-};
-
-const placeOf = (databaseUrl: string): NetConnectOpts => {
-  const { hostname, port, searchParams } = new URL(databaseUrl);
-  const directory = searchParams.get("host");
-  return directory === null
-    ? { host: hostname, port: Number(port || 5432) }
-    : { path: `${directory}/.s.PGSQL.${port || 5432}` };
 };
