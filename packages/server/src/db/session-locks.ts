@@ -27,8 +27,15 @@ export const requireSessionLocks = async (url: string): Promise<void> => {
   }
 };
 
+const answerMs = 30_000;
+
 const connection = (url: string): pg.Client => {
-  const client = new pg.Client({ connectionString: url, application_name: "mini-chat start" });
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: "mini-chat start",
+    connectionTimeoutMillis: answerMs,
+    query_timeout: answerMs,
+  });
   // Losing the connection rejects the statement under way, which tells it all.
   client.on("error", () => {});
   return client;

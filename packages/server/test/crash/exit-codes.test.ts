@@ -85,6 +85,13 @@ describe("3: the database cannot be used", () => {
     },
   );
 
+  test("only its direct_url leads nowhere", async () => {
+    const { server, port } = await takePort();
+    await new Promise((resolve) => server.close(resolve));
+    const started = start({ database: { direct_url: `postgresql://nobody@localhost:${port}/none` } });
+    await expect(started).rejects.toThrow(/ended with 3:.*ECONNREFUSED/s);
+  });
+
   test.each<[string, string]>([
     ["it is to be reached with TLS and has none", "sslmode=require"],
     ["the certificate it is to be known by does not exist", "sslmode=verify-full&sslrootcert=/nowhere.pem"],
