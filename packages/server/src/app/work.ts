@@ -46,7 +46,7 @@ const startWatchdog = (parts: Parts, direct: DirectConnection, opened: Opened[])
   const { enabled, scan_interval_secs: intervalSecs, timeout_secs: timeoutSecs } = config.orphan_watchdog;
   if (!enabled) return;
   const limits = { timeoutSecs, deadOwnerSecs, leaseSecs: config.instance_lease_secs };
-  const deps = { ...parts, overshootToleranceBp: overshootToleranceBp(config) };
+  const deps = { ...parts, overshootToleranceBp: overshootToleranceBp(config), failing: new Set<string>() };
   const job = startLeaderJob(
     { ...parts, direct },
     {

@@ -12,6 +12,7 @@ export const chatColumns = `
         select count(*)
         from messages m
         where m.chat_id = c.id
+          and m.tenant_id = c.tenant_id
           and m.deleted_at is null
       ) as "messageCount",
       c.created_at as "createdAt", c.updated_at as "updatedAt"`;

@@ -3,6 +3,7 @@ import { ConfigError } from "../config/schema.ts";
 import { EmbeddedError } from "../db/embedded-account.ts";
 import { MigrationError } from "../db/migration.ts";
 import { isConnectionLost, sqlState } from "../db/pool.ts";
+import { DatabaseError } from "../db/unusable.ts";
 import { OutboxError } from "../outbox/enqueuer.ts";
 
 /** Exit codes of ops.md §1: 1 runtime failure, 2 configuration, 3 database or migration. */
@@ -11,6 +12,7 @@ export const exitCodeOf = (error: unknown): 1 | 2 | 3 => {
   const ofDatabase =
     error instanceof MigrationError ||
     error instanceof EmbeddedError ||
+    error instanceof DatabaseError ||
     error instanceof OutboxError ||
     isConnectionLost(error) ||
     sqlState(error) !== undefined;

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
 import { chmod, chown, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -98,8 +98,9 @@ export const runServer = async (
       return { pid: found.pid, socketDir: found.socketDir, adopted: true };
     }
     await stopServer(found.pid, cluster.dir);
-  } else if (found !== null && argumentsOf(found.pid) !== null) {
-    // The id belongs to a stranger now, for whom PostgreSQL would wait in vain.
+  } else if (found !== null && existsSync(`/proc/${found.pid}`)) {
+    // The id belongs to a stranger now, or to a dead server nobody reaped: PostgreSQL would refuse to start.
+    // What may be left of that server is told by the shared memory it holds, not by the file.
     await rm(join(cluster.dir, "postmaster.pid"), { force: true });
   }
   return startServer(cluster, settings, socketDir ?? (await socketDirectory(cluster)));

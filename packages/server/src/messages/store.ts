@@ -5,14 +5,17 @@ import type { ProviderUsage } from "../providers/contract.ts";
 
 /** All SQL of `messages` but the listing (`list.ts`) and what mutations do (`mutation-store.ts`). */
 
-// created_at strictly increases within a chat (turns.md §1): max(now(), newest of the chat + 1 µs).
+// created_at strictly increases within a chat (turns.md §1): max(now(), newest of the chat + 1 µs). The
+// clock of this statement, which runs under the lock of its chat or turn: a transaction that waited for the
+// lock began before messages that are already deleted, and those no index finds.
 const nextCreatedAt = `
       greatest(
-        now(),
+        clock_timestamp(),
         (
           select created_at + interval '1 microsecond'
           from messages
           where chat_id = $3
+            and tenant_id = $2
             and deleted_at is null
           order by created_at desc, id desc
           limit 1
