@@ -1,7 +1,9 @@
 import type { NamedAttachment } from "../attachments/store.ts";
 import type { TenantId } from "../auth/actor.ts";
 import { assembleContext } from "../context/assemble.ts";
+import { contextFingerprint } from "../context/fingerprint.ts";
 import type { Guards } from "../context/guards.ts";
+import { behindFrontier } from "../context/position.ts";
 import { AppError, type QuotaScope } from "../errors.ts";
 import { invariant } from "../lib/assert.ts";
 import type { RecentMessage } from "../messages/store.ts";
@@ -17,6 +19,7 @@ import {
   textTokens,
 } from "../quota/estimate.ts";
 import type { LockedQuota, ReserveRows } from "../quota/store.ts";
+import type { ThreadSummary } from "../summaries/summary.ts";
 import type { ToolLimits } from "./answer.ts";
 import { type Plan, tooManyImages } from "./preflight.ts";
 import type { QuotaDecision, RunningTurn } from "./running.ts";
@@ -48,6 +51,8 @@ export interface Locked {
   readonly quota: LockedQuota;
   /** Newest first, one more than the limit, so that truncation is noticed. */
   readonly recent: readonly RecentMessage[];
+  /** Null when the chat has none. */
+  readonly summary: ThreadSummary | null;
   readonly priorContextTokens: bigint;
 }
 
@@ -57,7 +62,7 @@ export interface Decided {
   readonly reserveRows: ReserveRows;
   readonly running: Pick<
     RunningTurn,
-    "model" | "decision" | "target" | "request" | "toolLimits" | "attachments"
+    "model" | "decision" | "target" | "request" | "context" | "toolLimits" | "attachments"
   >;
   /** For the metrics after the commit. */
   readonly images: number;
@@ -96,6 +101,13 @@ export const decideTurn = (deps: DecideDeps, plan: Plan, locked: Locked, turnId:
       decision: quotaDecision(decision),
       target,
       request: providerRequest(plan, candidate, assembled.request, turnId),
+      context: {
+        fingerprint: contextFingerprint(assembled.request),
+        estimatedTokens: assembled.estimatedContextTokens,
+        messagesTruncated: assembled.messagesTruncated,
+        summaryTokens: assembled.summaryApplied?.tokenEstimate ?? null,
+        maxOutputTokens: candidate.maxOutputTokensApplied,
+      },
       toolLimits: deps.toolLimits,
       attachments: locked.attachments.map(({ id, kind }) => ({ id, kind })),
     },
@@ -217,8 +229,8 @@ const assemble = (
     maxOutputTokensApplied: candidate.maxOutputTokensApplied,
     offered: candidate.offered,
     guards: deps.guards,
-    summary: null,
-    recent: locked.recent,
+    summary: locked.summary,
+    recent: behindFrontier(locked.recent, locked.summary?.frontier ?? null),
     recentLimit: deps.recentMessagesLimit,
     userText: plan.request.content,
     imageFileIds: images.flatMap((image) => image.providerFileId ?? []),

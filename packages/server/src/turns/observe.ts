@@ -55,6 +55,7 @@ export const observeFinalized = (
       state: ending.state,
       error_code: ending.errorCode,
       model: turn.model.id,
+      context_hash: turn.context.fingerprint,
       settlement_method: settlement.bill.method,
     },
     "turn finalized",

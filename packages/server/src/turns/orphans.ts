@@ -96,5 +96,6 @@ const endingOf = (candidate: OrphanCandidate): Ending => {
     toolCounts: null,
     answer: null,
     audit: { latencyMs: {}, decision: null, attachments: [] },
+    summary: null,
   };
 };
