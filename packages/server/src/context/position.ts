@@ -10,13 +10,6 @@ export interface Position {
 export const comparePositions = (a: Position, b: Position): number =>
   compareText(sortable(a.createdAt), sortable(b.createdAt)) || compareText(a.id, b.id);
 
-/** The messages behind the frontier of a summary; all of them when there is none (context.md §3). */
-export const behindFrontier = <M extends Position>(
-  messages: readonly M[],
-  frontier: Position | null,
-): readonly M[] =>
-  frontier === null ? messages : messages.filter((message) => comparePositions(message, frontier) > 0);
-
 // The database cuts trailing zeros, so that `…05.1Z` would come after `…05.123456Z`.
 const sortable = (timestamp: Timestamp): string =>
   timestamp.slice(0, 19) + timestamp.slice(20, -1).padEnd(6, "0");

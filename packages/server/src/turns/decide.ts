@@ -3,7 +3,6 @@ import type { TenantId } from "../auth/actor.ts";
 import { assembleContext } from "../context/assemble.ts";
 import { contextFingerprint } from "../context/fingerprint.ts";
 import type { Guards } from "../context/guards.ts";
-import { behindFrontier } from "../context/position.ts";
 import { AppError, type QuotaScope } from "../errors.ts";
 import { invariant } from "../lib/assert.ts";
 import type { RecentMessage } from "../messages/store.ts";
@@ -230,7 +229,7 @@ const assemble = (
     offered: candidate.offered,
     guards: deps.guards,
     summary: locked.summary,
-    recent: behindFrontier(locked.recent, locked.summary?.frontier ?? null),
+    recent: locked.recent,
     recentLimit: deps.recentMessagesLimit,
     userText: plan.request.content,
     imageFileIds: images.flatMap((image) => image.providerFileId ?? []),

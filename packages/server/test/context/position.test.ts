@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { contextFingerprint } from "../../src/context/fingerprint.ts";
-import { behindFrontier, comparePositions } from "../../src/context/position.ts";
+import { comparePositions } from "../../src/context/position.ts";
 import { assembled, history } from "./support.ts";
 
 const at = (fraction: string, id = "a") => ({ createdAt: `2026-01-01T10:00:00${fraction}Z`, id });
@@ -27,19 +27,6 @@ describe("the order of messages (turns.md §1)", () => {
         expect(Math.sign(comparePositions(written(a), written(b)))).toBe(Math.sign(a - b));
       }),
     );
-  });
-});
-
-describe("what is behind the frontier (§12.3)", () => {
-  const messages = [at(".3", "m3"), at(".2", "m2"), at(".1", "m1")];
-
-  test.each<[string, ReturnType<typeof at> | null, string[]]>([
-    ["everything without a summary", null, ["m3", "m2", "m1"]],
-    ["not the last message it covers", at(".1", "m1"), ["m3", "m2"]],
-    ["nothing when it covers all", at(".3", "m3"), []],
-    ["by the id where two share a time", at(".2", "m1"), ["m3", "m2"]],
-  ])("%s", (_name, frontier, expected) => {
-    expect(behindFrontier(messages, frontier).map((message) => message.id)).toEqual(expected);
   });
 });
 
