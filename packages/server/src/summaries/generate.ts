@@ -123,7 +123,8 @@ const condense = async (
     } catch (error) {
       if (!isTooLong(error)) throw error;
       if (budget.shortened === maxShortened || kept.length <= minKept) {
-        throw new PromptTooLongError("the model cannot read what is to be summarised", { cause: error });
+        // Without its cause: a log line must not quote what a provider says of a prompt.
+        throw new PromptTooLongError("the model cannot read what is to be summarised");
       }
       budget.shortened += 1;
       const drop = Math.min(Math.max(2, Math.ceil(kept.length / 5)), kept.length - minKept);

@@ -4,6 +4,7 @@ import { comparePositions, type Position } from "../context/position.ts";
 import { loadRange } from "../messages/summary-store.ts";
 import { done, type Message, type QueueHandler, type Verdict } from "../outbox/message.ts";
 import { perMessage } from "../outbox/run.ts";
+import { errorText } from "../outbox/settle.ts";
 import type { PolicyService } from "../policy/service.ts";
 import { type LlmProvider, ProviderError, type ProviderTarget } from "../providers/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -141,17 +142,12 @@ const callOf = async (
 const failed = (deps: SummaryDeps, task: Task, error: unknown, signal: AbortSignal): Verdict => {
   if (error instanceof PromptTooLongError) deps.metrics.count("summary_fallback");
   deps.metrics.count("thread_summary_execution", { result: resultOf(error, signal) });
-  // What a provider says of a failure may quote the conversation: its code tells enough.
-  const reason = error instanceof ProviderError ? error.code : "";
-  deps.logger.warn(
-    { ...ids(task), err: reason === "" ? error : undefined, error_code: reason },
-    "thread summary failed",
-  );
-  return { kind: "retry", error: reason === "" ? textOf(error) : `provider: ${reason}` };
+  // The words of a provider may quote the conversation: its code tells enough.
+  const isProviders = error instanceof ProviderError;
+  const facts = isProviders ? { error_code: error.code } : { err: error };
+  deps.logger.warn({ ...ids(task), ...facts }, "thread summary failed");
+  return { kind: "retry", error: isProviders ? `provider: ${error.code}` : errorText(error) };
 };
-
-const textOf = (error: unknown): string =>
-  error instanceof Error ? `${error.name}: ${error.message}` : "unknown";
 
 const resultOf = (
   error: unknown,

@@ -100,3 +100,19 @@ test("kill -9 in the middle of its commit: nothing of it is left, and the next p
   await expectOneSummary();
   expect(summaryCalls(ground)).toHaveLength(2);
 });
+
+test("kill -9 after the commit, before the acknowledgement: the next process finds it done", async () => {
+  const first = await startSummarising("committed");
+  const release = await holdLock(
+    ground.databaseUrl,
+    "select from outbox_partition where queue = 'mini-chat.thread_summary' for update",
+  );
+  ground.simulator.open("committed");
+  await summaryExists();
+  await first.kill();
+  await release();
+  await ageDeadProcesses(ground.db);
+  await ground.start({ config });
+  await expectOneSummary();
+  expect(summaryCalls(ground)).toHaveLength(1);
+});

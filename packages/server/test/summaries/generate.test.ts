@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { TenantId, UserId } from "../../src/auth/actor.ts";
+import type { PolicySnapshot } from "../../src/policy/snapshot.ts";
 import {
   type LlmProvider,
   ProviderError,
@@ -12,6 +13,7 @@ import {
   PromptTooLongError,
   type SummaryCall,
 } from "../../src/summaries/generate.ts";
+import { summaryModel } from "../../src/summaries/model.ts";
 import { inputRoom, promptTokens } from "../../src/summaries/prompt.ts";
 import { model } from "../context/support.ts";
 
@@ -95,6 +97,39 @@ test("one call, without tools, by the model's own limits and in the task's name 
       metadata: { tenantId: "t", userId: "u", chatId: "c", requestType: "summary", features: [] },
     }),
   ]);
+});
+
+describe("the model (step 4)", () => {
+  const priced = (id: string, input: bigint, change = {}) =>
+    model({ id, inputMultiplierMicro: input, ...change });
+  const mini = priced("gpt-4.1-mini", 9n);
+  test.each<[string, ReturnType<typeof model>[], string, string | null]>([
+    ["the configured one", [priced("cheap", 1n), mini, priced("mine", 5n)], "mine", "mine"],
+    ["may be of any tier", [mini, priced("mine", 5n, { tier: "premium" })], "mine", "mine"],
+    ["gpt-4.1-mini without configuration", [priced("cheap", 1n), mini], "", "gpt-4.1-mini"],
+    ["the cheapest where the catalog lacks it", [priced("b", 2n), priced("a", 1n), priced("c", 3n)], "", "a"],
+    ["or where it is disabled", [priced("mine", 1n, { enabled: false }), priced("b", 2n)], "mine", "b"],
+    [
+      "by the price of output where input is the same",
+      [priced("a", 1n, { outputMultiplierMicro: 5n }), priced("b", 1n)],
+      "",
+      "b",
+    ],
+    ["the first of the catalog at one price", [priced("b", 1n), priced("a", 1n)], "", "b"],
+    [
+      "none of the premium tier is chosen for its price",
+      [priced("p", 1n, { tier: "premium" }), priced("s", 2n)],
+      "",
+      "s",
+    ],
+    ["nor a disabled one", [priced("off", 1n, { enabled: false }), priced("s", 2n)], "", "s"],
+    ["none", [priced("p", 1n, { tier: "premium" })], "", null],
+  ])("%s", (_name, modelCatalog, configured, expected) => {
+    const killSwitches = {} as PolicySnapshot["killSwitches"];
+    expect(summaryModel({ policyVersion: 1n, modelCatalog, killSwitches }, configured)?.id ?? null).toBe(
+      expected,
+    );
+  });
 });
 
 test("nothing usable is an error", async () => {

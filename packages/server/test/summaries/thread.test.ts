@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { summaryPreamble } from "../../src/context/guards.ts";
 import { eventually, type TestApp } from "../support/app.ts";
-import { callers, modelEntry } from "../support/config.ts";
+import { callers, modelEntry, premiumEntry } from "../support/config.ts";
 import { samples, total } from "../turns/support.ts";
 import {
   catalog,
@@ -273,6 +273,78 @@ describe("a failing provider (§6.5)", () => {
     ).toBeGreaterThanOrEqual(2);
     await summariesSettled(app);
   });
+});
+
+test("the context and the trigger are those of the effective model, also after a downgrade (§12.7)", async () => {
+  const own = await summaryApp({
+    config: {
+      plugins: {
+        model_policy: {
+          static: {
+            model_catalog: [premiumEntry("premium"), smallModel()],
+            kill_switches: { force_standard_tier: true },
+          },
+        },
+      },
+    },
+  });
+  try {
+    const chatId = await own.createChat(callers.ann, { model: "premium" });
+    own.simulator.setSummary({ gate: "never" });
+    own.simulator.setDefault({ events: [{ text: sized("answer ", 600) }] });
+    for (let at = 1; at <= 5; at += 1) await own.ask(chatId, sized(`question ${at} `, 600));
+    expect(await waitingTasks(own)).toHaveLength(1);
+    await own.ask(chatId, sized("question 6 ", 600));
+    const last = chatCalls(own).at(-1);
+    expect(last?.body).toMatchObject({ model: "provider-small" });
+    expect(last && inputOf(last)).toHaveLength(9);
+  } finally {
+    await own.close();
+  }
+});
+
+test("a call that takes too long is a time-out, and is made again", async () => {
+  const own = await summaryApp({
+    config: { ...catalog(smallModel()), egress: { non_streaming_timeout_secs: 1 } },
+  });
+  try {
+    const chatId = await own.createChat();
+    own.simulator.setSummary({ gate: "never" });
+    for (let at = 1; at <= 7; at += 1) await own.ask(chatId, `q${at}`);
+    await own.simulator.arrived("never");
+    own.simulator.setSummary(null);
+    await eventually(async () => (await storedSummary(own, chatId)) !== undefined);
+    const results = await samples(own, "thread_summary_execution_total");
+    expect(results.get('result="timeout"')).toBe(1);
+    expect(results.get('result="success"')).toBe(1);
+  } finally {
+    await own.close();
+  }
+});
+
+test("no model that could summarise: tried again, then given up; the chat goes on", async () => {
+  const own = await summaryApp({
+    config: {
+      plugins: {
+        model_policy: {
+          static: { model_catalog: [premiumEntry("premium", { preference: { is_default: true } })] },
+        },
+      },
+      thread_summary_worker: { max_attempts: 1 },
+    },
+  });
+  try {
+    const chatId = await own.createChat();
+    for (let at = 1; at <= 8; at += 1) await own.ask(chatId, `q${at}`);
+    await summariesSettled(own);
+    expect(summaryCalls(own)).toEqual([]);
+    const { rows } = await own.db.query<{ error: string }>("select distinct error from outbox_dead");
+    expect(rows).toEqual([{ error: "max attempts (1) reached: NotResolvableError: no model can summarise" }]);
+    const results = await samples(own, "thread_summary_execution_total");
+    expect(results.get('result="retry"')).toBe(2);
+  } finally {
+    await own.close();
+  }
 });
 
 test("a summary is never logged, nor what it was made of (ops.md §6)", async () => {
