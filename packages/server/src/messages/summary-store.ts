@@ -39,7 +39,9 @@ const inRange = `
       and m.tenant_id = $2
       and m.deleted_at is null
       and not m.is_compressed
-      and (m.created_at, m.id) > (coalesce($3::timestamptz, '-infinity'), coalesce($4::uuid, '00000000-0000-0000-0000-000000000000'))
+      and (m.created_at, m.id) > (
+        coalesce($3::timestamptz, '-infinity'), coalesce($4::uuid, '00000000-0000-0000-0000-000000000000')
+      )
       and (m.created_at, m.id) <= ($5::timestamptz, $6::uuid)`;
 
 const rangeValues = ({ chatId, tenantId, after, upTo }: MessageRange): unknown[] => [

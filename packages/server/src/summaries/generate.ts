@@ -85,8 +85,8 @@ const partsOf = (call: SummaryCall, paragraphs: readonly string[], previous: str
   const { model, instructions } = call;
   const { bytesPerTokenConservative: bytesPerToken, safetyMarginPct } = model.estimationBudgets;
   const room = inputRoom(model) - promptTokens(summaryPrompt(instructions, previous ?? "", []), model);
-  // The summary of one part is input of the next.
-  const carried = previous === null ? Math.min(model.maxOutputTokens, Math.floor(room / 4)) : 0;
+  // The summary of one part is input of the next, and may be longer than the one before.
+  const carried = Math.min(model.maxOutputTokens, Math.floor(room / 4));
   const roomBytes = ((room - carried) * bytesPerToken * 100) / (100 + safetyMarginPct);
   const parts: string[][] = [];
   let filled = Number.POSITIVE_INFINITY;

@@ -1,7 +1,6 @@
 import type { NamedAttachment } from "../attachments/store.ts";
 import type { TenantId } from "../auth/actor.ts";
 import { assembleContext } from "../context/assemble.ts";
-import { contextFingerprint } from "../context/fingerprint.ts";
 import type { Guards } from "../context/guards.ts";
 import { AppError, type QuotaScope } from "../errors.ts";
 import { invariant } from "../lib/assert.ts";
@@ -101,7 +100,6 @@ export const decideTurn = (deps: DecideDeps, plan: Plan, locked: Locked, turnId:
       target,
       request: providerRequest(plan, candidate, assembled.request, turnId),
       context: {
-        fingerprint: contextFingerprint(assembled.request),
         estimatedTokens: assembled.estimatedContextTokens,
         messagesTruncated: assembled.messagesTruncated,
         summaryTokens: assembled.summaryApplied?.tokenEstimate ?? null,

@@ -16,8 +16,6 @@ export type QuotaDecision =
 
 /** What the model was given, as far as it matters after the call; sizes are estimated tokens. */
 export interface TurnContext {
-  /** For the log. */
-  readonly fingerprint: string;
   readonly estimatedTokens: number;
   /** A message of the dialogue was not sent. */
   readonly messagesTruncated: boolean;

@@ -111,3 +111,24 @@ test("an event that cannot be written takes the summary with it", async () => {
   expect(await storedSummary(app, chatId)).toBeUndefined();
   expect((await storedMessages(app, chatId)).some((message) => message.compressed)).toBe(false);
 });
+
+test("a turn whose answer cannot be stored fails, and makes no summary due", async () => {
+  await app.db.query("delete from outbox_message");
+  await app.db.query(
+    `create function refuse_answers() returns trigger language plpgsql as $$
+     begin
+       raise exception 'no answers today' using errcode = '23514';
+     end $$`,
+  );
+  await app.db.query(
+    `create trigger refuse before insert on messages
+     for each row when (new.role = 'assistant') execute function refuse_answers()`,
+  );
+  const { events } = await app.ask(chatId, "q8");
+  await app.db.query("drop trigger refuse on messages");
+  expect(events.at(-1)).toMatchObject({ event: "error", data: { code: "message_persistence_failed" } });
+  expect(await waitingTasks(app)).toEqual([]);
+  // The next one that completes does.
+  await app.ask(chatId, "q9");
+  expect(await waitingTasks(app)).toHaveLength(1);
+});

@@ -185,9 +185,9 @@ describe("a prompt the model finds too long (step 8)", () => {
 describe("a thread longer than the model reads at once", () => {
   test("is folded part by part, each into the summary before it, and fits the model every time", async () => {
     const { call, asked } = calling(["first", "second", "third", "fourth"], { maxChars: 4_000 });
-    const generated = await generateSummary(call, thread(60, 500), "before");
+    const generated = await generateSummary(call, thread(40, 500), "before");
     expect(asked.length).toBeGreaterThan(1);
-    expect(asked.flatMap(told)).toEqual(upTo(0, 60));
+    expect(asked.flatMap(told)).toEqual(upTo(0, 40));
     const summaries = asked.map((one) => /<existing_summary>\n(.*)\n/.exec(textOf(one))?.[1]);
     expect(summaries).toEqual(["before", "first", "second", "third"].slice(0, asked.length));
     for (const request of asked) {
