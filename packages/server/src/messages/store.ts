@@ -122,7 +122,8 @@ export interface RecentMessage {
   readonly createdAt: Timestamp;
 }
 
-// Index (chat_id, created_at, id) where deleted_at is null, read backwards: cost is the limit, not the chat.
+// Index (chat_id, created_at, id) where deleted_at is null, read backwards down to the frontier of the
+// summary: the flag alone would read on through all it covers, in search of the last row of the limit.
 const selectRecent: Statement = {
   name: "message_recent",
   text: `
@@ -133,6 +134,16 @@ const selectRecent: Statement = {
       and deleted_at is null
       and request_id is not null
       and is_compressed = false
+      and (created_at, id) > (
+        coalesce(
+          (select summarized_up_to_created_at from thread_summaries where chat_id = $1 and tenant_id = $2),
+          '-infinity'
+        ),
+        coalesce(
+          (select summarized_up_to_message_id from thread_summaries where chat_id = $1 and tenant_id = $2),
+          '00000000-0000-0000-0000-000000000000'
+        )
+      )
     order by created_at desc, id desc
     limit $3`,
 };

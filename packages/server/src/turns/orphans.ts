@@ -115,5 +115,6 @@ const endingOf = (candidate: OrphanCandidate): Ending => {
     toolCounts: null,
     answer: null,
     audit: { latencyMs: {}, decision: null, attachments: [] },
+    summary: null,
   };
 };

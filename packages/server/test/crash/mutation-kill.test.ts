@@ -4,7 +4,7 @@ import { eventually } from "../support/app.ts";
 import type { ServerProcess } from "../support/process.ts";
 import type { OpenedStream } from "../support/stream.ts";
 import { mutate, type Op, turnsOf } from "../turns/mutation-support.ts";
-import { type DatabaseProxy, startDatabaseProxy } from "./proxy.ts";
+import { type DatabaseProxy, startDatabaseProxy } from "../support/proxy.ts";
 import {
   ageDeadProcesses,
   createGround,

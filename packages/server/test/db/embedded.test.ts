@@ -178,7 +178,7 @@ test("a server that was killed and that nobody reaped is dead", async () => {
   await server.stop();
   const pidFile = join(dataDir, "cluster", "postmaster.pid");
   // `sleep` inherits a child it knows nothing of, of the server's account as a server would be.
-  const negligent = spawn("/bin/sh", ["-c", "true & echo $!; exec sleep 600"], {
+  const negligent = spawn("/bin/sh", ["-c", "sleep 1 & echo $!; exec sleep 600"], {
     ...serverAccount(join(dataDir, "cluster")),
     cwd: "/",
     stdio: ["ignore", "pipe", "ignore"],
