@@ -1,7 +1,7 @@
 import type { Config } from "./config/schema.ts";
 import { type EmbeddedPostgres, startEmbedded } from "./db/embedded.ts";
 import { migrate } from "./db/migrate.ts";
-import { Db, isConnectionLost } from "./db/pool.ts";
+import { Db, isConnectionLost, type PoolOptions } from "./db/pool.ts";
 import { invariant } from "./lib/assert.ts";
 import { backoffMs } from "./lib/backoff.ts";
 import { sleep } from "./lib/sleep.ts";
@@ -33,12 +33,7 @@ export const openDatabase = async (config: Config, logger: Logger): Promise<Open
   invariant(url !== undefined, "an external database has its url");
   const directUrl = embedded?.url ?? database.direct_url?.reveal() ?? url;
   const db = new Db({
-    url,
-    maxConnections: database.max_connections,
-    acquireTimeoutMs: database.acquire_timeout_secs * 1_000,
-    statementTimeoutMs: database.statement_timeout_ms,
-    lockTimeoutMs: database.lock_timeout_ms,
-    idleInTransactionTimeoutMs: database.idle_in_transaction_timeout_ms,
+    ...poolOptions(config, url),
     onError: (error) => logger.warn({ err: error }, "idle database connection lost"),
   });
   const close = async (): Promise<void> => {
@@ -55,6 +50,16 @@ export const openDatabase = async (config: Config, logger: Logger): Promise<Open
   }
   return { db, directUrl, close };
 };
+
+/** A pool with the limits of the configuration (ops.md §2.2). */
+export const poolOptions = ({ database }: Pick<Config, "database">, url: string): PoolOptions => ({
+  url,
+  maxConnections: database.max_connections,
+  acquireTimeoutMs: database.acquire_timeout_secs * 1_000,
+  statementTimeoutMs: database.statement_timeout_ms,
+  lockTimeoutMs: database.lock_timeout_ms,
+  idleInTransactionTimeoutMs: database.idle_in_transaction_timeout_ms,
+});
 
 /** Waits for an external server that is still starting; an embedded one accepts already. */
 const reach = async (db: Db, embedded: EmbeddedPostgres | null): Promise<void> => {
