@@ -75,7 +75,7 @@ export const outboxCommands: Readonly<Record<OutboxAction["name"], OutboxCommand
     about: "what waits, what is stuck and what was given up, by queue",
     flags: {
       queue: queueFlag,
-      partitions: { help: "also the partitions in which something waits or that are stopped" },
+      partitions: { help: "also the partitions that get on, where anything waits" },
     },
     read: ({ values, switches }) => ({
       name: "status",

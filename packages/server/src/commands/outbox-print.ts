@@ -34,12 +34,12 @@ const partitionColumns: readonly Column<PartitionState>[] = [
   { head: "LAST ERROR", cell: ({ lastError }) => lastError },
 ];
 
-export const printStatus = (status: OutboxStatus, withPartitions: boolean): string => {
+/** With the partitions that do not get on, or, when all are wanted, those that have any work. */
+export const printStatus = (status: OutboxStatus, wanted: "stuck" | "busy"): string => {
   const parts = [table(queueColumns, status.queues)];
-  if (withPartitions) {
-    const busy = status.partitions.filter((one) => conditionOf(one) !== "idle");
-    parts.push(busy.length === 0 ? "no partition has work or is stopped" : table(partitionColumns, busy));
-  }
+  const ordinary = wanted === "busy" ? ["idle"] : ["idle", "due", "leased"];
+  const partitions = status.partitions.filter((one) => !ordinary.includes(conditionOf(one)));
+  if (partitions.length > 0) parts.push(table(partitionColumns, partitions));
   if (status.strays > 0) {
     parts.push(
       `${status.strays} messages are in no partition: repartition with the same count moves them back`,

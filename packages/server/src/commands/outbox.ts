@@ -127,7 +127,7 @@ const status = async ({ db, queues }: Session, action: Action<"status">): Promis
       ...statusView(found),
       ...(action.partitions ? { partitions: found.partitions.map(partitionView) } : {}),
     },
-    text: printStatus(found, action.partitions),
+    text: printStatus(found, action.partitions ? "busy" : "stuck"),
   };
 };
 

@@ -67,7 +67,7 @@ const queueStatus = (
     partitions: partitions.length,
     leased: count(({ leased }) => leased),
     paused: count(({ paused }) => paused),
-    backingOff: count(({ notBefore }) => notBefore !== null),
+    backingOff: count((one) => conditionOf({ ...one, paused: false, leased: false }) === "backing off"),
     parkedKeys: partitions.reduce((sum, { parkedKeys }) => sum + parkedKeys, 0),
     dead: {
       pending: letters("pending"),
@@ -84,7 +84,8 @@ export type PartitionCondition = "paused" | "leased" | "backing off" | "keys wai
 export const conditionOf = (partition: PartitionState): PartitionCondition => {
   if (partition.paused) return "paused";
   if (partition.leased) return "leased";
-  if (partition.notBefore !== null) return "backing off";
+  // Where all keys wait, claims put the partition off for moments at a time: that says nothing more.
   if (partition.parkedKeys > 0) return "keys waiting";
+  if (partition.notBefore !== null) return "backing off";
   return partition.backlog > 0 ? "due" : "idle";
 };

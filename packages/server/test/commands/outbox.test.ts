@@ -195,7 +195,7 @@ describe("status", () => {
       insert into outbox_parked (partition_id, order_key, until, attempts)
       select id, gen_random_uuid(), now() + interval '1 minute', 9
       from outbox_partition
-      where queue = 'usage' and no = 1`);
+      where queue = 'usage' and no = 3`);
     await insertDead(database.db, [{}, { status: "resolved" }, { queue: "old-queue" }]);
     const { code, stdout } = await cli.run("outbox", "status", "--partitions");
     expect(code).toBe(0);
@@ -216,7 +216,10 @@ describe("status", () => {
     expect(lines).toContainEqual(["usage", "3", expect.any(String), "4", "1", "0", "1", "1", "1"]);
     expect(lines).toContainEqual(["old-queue (not configured)", "0", "-", "0", "0", "0", "0", "0", "1"]);
     expect(lines).toContainEqual([
-      ...[expect.any(String), "usage", "1", "backing off", "2", expect.any(String), "9", "1", "HTTP 500"],
+      ...[expect.any(String), "usage", "1", "backing off", "2", expect.any(String), "0", "0", "HTTP 500"],
+    ]);
+    expect(lines).toContainEqual([
+      ...[expect.any(String), "usage", "3", "keys waiting", "0", "-", "9", "1", "-"],
     ]);
     expect(await cli.json("outbox", "status", "--queue", "usage")).toMatchObject({
       backlog: 3,
