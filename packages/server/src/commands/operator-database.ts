@@ -1,6 +1,9 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import type { Config } from "../config/schema.ts";
 import { poolOptions } from "../database.ts";
-import { attachEmbedded, startEmbedded } from "../db/embedded.ts";
+import { attachEmbedded, type EmbeddedPostgres, startEmbedded } from "../db/embedded.ts";
+import { EmbeddedError } from "../db/embedded-account.ts";
 import { migrate } from "../db/migrate.ts";
 import { Db } from "../db/pool.ts";
 import { AppError } from "../errors.ts";
@@ -23,9 +26,7 @@ export const openOperatorDatabase = async (config: Config): Promise<OperatorData
   const { database } = config;
   const joined = database.mode === "embedded" ? await attachEmbedded(database.data_dir) : null;
   const started =
-    database.mode === "embedded" && joined === null
-      ? await startEmbedded({ dataDir: database.data_dir })
-      : null;
+    database.mode === "embedded" && joined === null ? await startExisting(database.data_dir) : null;
   const url = joined ?? started?.url ?? database.url?.reveal();
   invariant(url !== undefined, "an external database has its url");
   const db = new Db({
@@ -48,4 +49,12 @@ export const openOperatorDatabase = async (config: Config): Promise<OperatorData
     throw error;
   }
   return { db, close };
+};
+
+/** A look at the wrong place must not leave a new database there. */
+const startExisting = (dataDir: string): Promise<EmbeddedPostgres> => {
+  if (existsSync(join(dataDir, "cluster"))) return startEmbedded({ dataDir });
+  throw new EmbeddedError(
+    `there is no database in ${dataDir}; --config names the configuration of the server`,
+  );
 };

@@ -104,33 +104,41 @@ export const groupDead = async (db: Queryable, filter: DeadFilter, limit: number
   const { values, bind } = placeholders();
   const { rows } = await db.query<GroupRow>(
     `
+    with cause as (
+      select
+        d.queue, d.status, d.fingerprint, count(*) as letters,
+        min(d.first_failed_at) as oldest_at, max(d.last_failed_at) as newest_at, max(d.id) as newest
+      from outbox_dead d
+      where ${deadConditions(filter, bind)}
+      group by d.queue, d.status, d.fingerprint
+      order by letters desc, d.queue, d.fingerprint
+      limit ${bind(limit)}
+    )
     select
-      d.queue, d.status, d.fingerprint, count(*) as letters,
-      min(d.first_failed_at) as "oldestAt", max(d.last_failed_at) as "newestAt",
-      (array_agg(d.error order by d.last_failed_at desc, d.id desc))[1] as error
-    from outbox_dead d
-    where ${deadConditions(filter, bind)}
-    group by d.queue, d.status, d.fingerprint
-    order by letters desc, d.queue, d.fingerprint
-    limit ${bind(limit)}`,
+      c.queue, c.status, c.fingerprint, c.letters, c.oldest_at as "oldestAt", c.newest_at as "newestAt",
+      n.error
+    from cause c
+    join outbox_dead n on n.id = c.newest
+    order by c.letters desc, c.queue, c.fingerprint`,
     values,
   );
   return rows.map((row) => ({ ...row, status: fromStoredStatus(row.status), letters: Number(row.letters) }));
 };
+
+const findStatement = (withPayload: boolean): Statement => ({
+  name: withPayload ? "outbox_dead_find_payload" : "outbox_dead_find",
+  text: `
+    select ${deadColumns(withPayload)}
+    from outbox_dead d
+    where d.id = $1`,
+});
 
 export const findDead = async (
   db: Queryable,
   id: bigint,
   withPayload: boolean,
 ): Promise<DeadLetter | null> => {
-  const { rows } = await db.query<DeadRow>(
-    `
-    select ${deadColumns(withPayload)}
-    from outbox_dead d
-    where d.id = $1`,
-    [id],
-  );
-  const [row] = rows;
+  const [row] = (await db.query<DeadRow>(findStatement(withPayload), [id])).rows;
   return row === undefined ? null : toLetter(row);
 };
 

@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { DirectConnection } from "../../src/db/direct.ts";
 import { startEmbedded } from "../../src/db/embedded.ts";
@@ -258,14 +258,30 @@ describe("status", () => {
 describe("exit codes", () => {
   test.each<[number, readonly string[], RegExp]>([
     [2, ["outbox", "dead", "list", "--limit", "none"], /--limit must be a whole number/],
-    [2, ["outbox", "status", "--queue", "nosuch"], /--queue must be one of usage \(usage\)/],
-    [2, ["outbox", "status", "--outbox.processors=0"], /outbox\.processors/],
     [3, ["outbox", "status", "--database.url=postgresql://nobody@127.0.0.1:1/none"], /ECONNREFUSED/],
-    [0, ["outbox", "--help"], /^$/],
   ])("%d: mini-chat %j", async (code, args, message) => {
     const ran = await cli.start(...args);
     expect(ran.code).toBe(code);
     expect(ran.stderr).toMatch(message);
+  });
+
+  test("2: a queue or a configuration that makes no sense", async () => {
+    const queue = await cli.run("outbox", "status", "--queue", "nosuch");
+    expect([queue.code, queue.stderr]).toEqual([
+      2,
+      expect.stringContaining("--queue must be one of usage (usage)"),
+    ]);
+    const key = await cli.run("outbox", "status", "--outbox.processors=0");
+    expect([key.code, key.stderr]).toEqual([2, expect.stringContaining("outbox.processors")]);
+  });
+
+  test("3: there is no embedded database, and none is made", async () => {
+    const dir = mkdtempSync("/tmp/mini-chat-none-");
+    const config = ["--database.mode=embedded", `--database.data_dir=${dir}/data`];
+    const { code, stderr } = await cli.run("outbox", "status", ...config);
+    expect([code, stderr]).toEqual([3, expect.stringContaining(`there is no database in ${dir}/data`)]);
+    expect(readdirSync(dir)).toEqual([]);
+    rmSync(dir, { recursive: true });
   });
 
   test("3: the schema is behind, and stays as it is", async () => {
@@ -301,4 +317,4 @@ test("an embedded database is joined while a server runs on it, and started when
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
-});
+}, 120_000);
