@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { DirectConnection } from "../../src/db/direct.ts";
 import { startEmbedded } from "../../src/db/embedded.ts";
 import { migrate } from "../../src/db/migrate.ts";
+import { holdLock, waitingForLocks } from "../crash/support.ts";
 import { deadRows, insertDead, letDie } from "../outbox/dead-support.ts";
 import {
   countRows,
@@ -139,6 +140,22 @@ describe("dead requeue", () => {
     const told = both.map(({ stdout }) => stdout).join("");
     expect(told).toContain("requeued 3 dead letters");
     expect(told).toContain("left 2 alone: it is resolved");
+  });
+
+  test("of a process that is killed on the way leaves a letter waiting, or requeued, never in between", async () => {
+    await letDie(database.db, tenantOf(1), [1, 2]);
+    // It gets as far as to its second letter, with the first one requeued in its open transaction.
+    const release = await holdLock(database.url, "select from outbox_dead where id = 2 for update");
+    const killed = new AbortController();
+    const ran = cli.startMortal(killed.signal, "outbox", "dead", "requeue", "1", "2");
+    await waitingForLocks(database.db);
+    killed.abort();
+    expect((await ran).code).toBeNull();
+    await release();
+    const { stdout } = await cli.run("outbox", "dead", "requeue", "--all");
+    expect(stdout).toBe("requeued 2 dead letters\n");
+    expect(await countRows(database.db, "outbox_message")).toBe(2);
+    expect((await deadRows(database.db)).map((row) => row.replay_count)).toEqual([1, 1]);
   });
 
   test("of all that fit tells its progress on standard error", async () => {

@@ -24,6 +24,8 @@ export interface CommandLine {
   json(...args: readonly string[]): Promise<unknown>;
   /** In a process of its own, as an operator does. */
   start(...args: readonly string[]): Promise<Ran>;
+  /** As `start`; the process is killed when the signal fires. */
+  startMortal(killed: AbortSignal, ...args: readonly string[]): Promise<Ran>;
   remove(): void;
 }
 
@@ -36,6 +38,7 @@ export const commandLine = (databaseUrl: string, change: Tree = {}): CommandLine
   return {
     run,
     start: (...args) => runCommand([...args, "--config", file]),
+    startMortal: (killed, ...args) => runCommand([...args, "--config", file], { killed }),
     json: async (...args) => {
       const { code, stdout, stderr } = await run(...args, "--json");
       if (code !== 0) throw new Error(`ended with ${code}: ${stderr}${stdout}`);
@@ -69,12 +72,12 @@ const runHere = async (args: readonly string[]): Promise<Ran> => {
 /** Runs `mini-chat` in a process of its own. */
 export const runCommand = (
   args: readonly string[],
-  options: { readonly cwd?: string; readonly env?: Readonly<Record<string, string>> } = {},
+  options: { readonly cwd?: string; readonly killed?: AbortSignal } = {},
 ): Promise<Ran> =>
   new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [main, ...args], {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { PATH: process.env.PATH ?? "", ...options.env },
+      env: { PATH: process.env.PATH ?? "" },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
     let [stdout, stderr] = ["", ""];
@@ -84,6 +87,7 @@ export const runCommand = (
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       stderr += text;
     });
+    options.killed?.addEventListener("abort", () => child.kill("SIGKILL"));
     child.once("error", reject);
     child.once("close", (code) => resolve({ code, stdout, stderr }));
   });
