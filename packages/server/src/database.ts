@@ -2,7 +2,7 @@ import type { Config } from "./config/schema.ts";
 import { type EmbeddedPostgres, startEmbedded } from "./db/embedded.ts";
 import { migrate } from "./db/migrate.ts";
 import { MigrationError } from "./db/migration.ts";
-import { Db, isConnectionLost } from "./db/pool.ts";
+import { Db, isConnectionLost, type PoolOptions } from "./db/pool.ts";
 import { requireSessionLocks } from "./db/session-locks.ts";
 import { asDatabaseError } from "./db/unusable.ts";
 import { invariant } from "./lib/assert.ts";
@@ -41,7 +41,7 @@ export const openDatabase = async (config: Config, logger: Logger): Promise<Open
     await embedded?.stop();
   };
   try {
-    db = connectedBy(url, database, logger);
+    db = connectedBy(url, config, logger);
     await reach(db, embedded);
     if (embedded === null) await requireSessionLocks(directUrl);
     await migrate({ url: directUrl, mode: database.migrations, logger });
@@ -53,16 +53,21 @@ export const openDatabase = async (config: Config, logger: Logger): Promise<Open
   }
 };
 
-const connectedBy = (url: string, database: Config["database"], logger: Logger): Db =>
+const connectedBy = (url: string, config: Config, logger: Logger): Db =>
   new Db({
-    url,
-    maxConnections: database.max_connections,
-    acquireTimeoutMs: database.acquire_timeout_secs * 1_000,
-    statementTimeoutMs: database.statement_timeout_ms,
-    lockTimeoutMs: database.lock_timeout_ms,
-    idleInTransactionTimeoutMs: database.idle_in_transaction_timeout_ms,
+    ...poolOptions(config, url),
     onError: (error) => logger.warn({ err: error }, "idle database connection lost"),
   });
+
+/** A pool with the limits of the configuration (ops.md §2.2). */
+export const poolOptions = ({ database }: Pick<Config, "database">, url: string): PoolOptions => ({
+  url,
+  maxConnections: database.max_connections,
+  acquireTimeoutMs: database.acquire_timeout_secs * 1_000,
+  statementTimeoutMs: database.statement_timeout_ms,
+  lockTimeoutMs: database.lock_timeout_ms,
+  idleInTransactionTimeoutMs: database.idle_in_transaction_timeout_ms,
+});
 
 /** Waits for an external server that is still starting; an embedded one accepts already. */
 const reach = async (db: Db, embedded: EmbeddedPostgres | null): Promise<void> => {

@@ -17,7 +17,10 @@ export interface Configuration {
  * The configuration of a command line. Without a file it is the development configuration, whose
  * well-known token must not be reachable from elsewhere. Throws `ConfigError` with every problem.
  */
-export const configurationOf = (given: Arguments, simulatorPort: number | null): Configuration => {
+export const configurationOf = (
+  given: Pick<Arguments, "config" | "flags">,
+  simulatorPort: number | null,
+): Configuration => {
   const env = processEnv();
   const verdict = loadConfig({
     file: given.config,

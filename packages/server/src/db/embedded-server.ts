@@ -71,6 +71,12 @@ export const isServerOf = (pid: number, dir: string): boolean => {
   return args !== null && args[1] === "-D" && args[2] === dir;
 };
 
+/** Directory of the socket of the server that runs on this cluster; null when none does. */
+export const socketOf = (dir: string): string | null => {
+  const found = readLockFile(dir);
+  return found?.ready === true && isServerOf(found.pid, dir) ? found.socketDir : null;
+};
+
 const commandLine = (cluster: Cluster, socketDir: string, settings: Settings): string[] => [
   cluster.binaries.postgres,
   ...["-D", cluster.dir],

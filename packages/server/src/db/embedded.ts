@@ -7,7 +7,14 @@ import { type Logger, noLogger } from "../telemetry/log.ts";
 import { EmbeddedError } from "./embedded-account.ts";
 import { openCluster } from "./embedded-cluster.ts";
 import { type DirectoryLock, lockDirectory } from "./embedded-lock.ts";
-import { isServerOf, type RunningServer, runServer, type Settings, stopServer } from "./embedded-server.ts";
+import {
+  isServerOf,
+  type RunningServer,
+  runServer,
+  type Settings,
+  socketOf,
+  stopServer,
+} from "./embedded-server.ts";
 import { sqlState } from "./pool.ts";
 
 export interface EmbeddedOptions {
@@ -113,7 +120,17 @@ const asEmbeddedError = (error: unknown): unknown =>
     ? new EmbeddedError(`database.data_dir cannot be used: ${error.message}`, { cause: error })
     : error;
 
-const urlOf = (server: RunningServer, user: string, name: string): string =>
+/**
+ * Connection string of the server another process runs on this data directory; null when none runs. It
+ * ends with that process.
+ */
+export const attachEmbedded = async (dataDir: string): Promise<string | null> => {
+  const dir = await realpath(join(dataDir, "cluster")).catch(() => null);
+  const socketDir = dir === null ? null : socketOf(dir);
+  return socketDir === null ? null : urlOf({ socketDir }, owner, database);
+};
+
+const urlOf = (server: Pick<RunningServer, "socketDir">, user: string, name: string): string =>
   `postgresql://${user}@localhost/${name}?host=${encodeURIComponent(server.socketDir)}`;
 
 /** The program's database and its owner, who is no superuser; made by the first start. */

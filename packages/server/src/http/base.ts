@@ -9,6 +9,7 @@ import Fastify, {
 } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { createSerializerCompiler } from "fastify-type-provider-zod";
+import { z } from "zod";
 import type { Actor } from "../auth/actor.ts";
 import { AppError } from "../errors.ts";
 import { invariant } from "../lib/assert.ts";
@@ -18,7 +19,7 @@ import { parseJsonBody, readBody, requireJsonMediaType } from "./body.ts";
 import { exchangeOf } from "./exchange.ts";
 import { closesUnread, lingering } from "./linger.ts";
 import { pathOf, renderProblem, toAppError } from "./problem.ts";
-import { parseQuery } from "./query.ts";
+import { type ParsedQuery, parseQuery, pickQuery } from "./query.ts";
 import { type RequestLog, requestLog } from "./request-log.ts";
 import { createRouteTable } from "./routes-table.ts";
 import { answerUnparsed, refuseSocket } from "./unparsed.ts";
@@ -288,4 +289,15 @@ const answerUnknownRoutes = (app: ApiServer): void => {
     if (request.is404) refuse(request);
   });
   app.setNotFoundHandler(refuse);
+};
+
+const noKeys: readonly string[] = [];
+
+/** What of the query the schema of the route offers, decoded; set it as `request.query` before validation. */
+export const queryOf = (request: FastifyRequest): Record<string, string> => {
+  const schema = request.routeOptions.schema?.querystring;
+  const keys = schema instanceof z.ZodObject ? Object.keys(schema.shape) : noKeys;
+  if (keys.length === 0) return {};
+  const { query } = request.query as { query: ParsedQuery };
+  return pickQuery(query, keys);
 };

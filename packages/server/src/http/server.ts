@@ -1,18 +1,16 @@
 import cors from "@fastify/cors";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { z } from "zod";
 import type { Actor } from "../auth/actor.ts";
 import type { Config } from "../config/schema.ts";
 import { AppError, shuttingDown } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { type ApiServer, createBaseServer, sendProblem } from "./base.ts";
+import { type ApiServer, createBaseServer, queryOf, sendProblem } from "./base.ts";
 import { exchangeOf } from "./exchange.ts";
 import type { Health } from "./health.ts";
 import { registerPublicHealth } from "./health-routes.ts";
 import { closeGently, type Listening, listen } from "./listen.ts";
 import { documentApi, type OpenApi } from "./openapi-document.ts";
-import { type ParsedQuery, pickQuery } from "./query.ts";
 import { createRateLimiter, type RateLimiter, rateLimitHeaders } from "./rate-limit.ts";
 
 export type { ApiServer } from "./base.ts";
@@ -174,14 +172,4 @@ const limitTime = (request: FastifyRequest, reply: FastifyReply, timeoutMs: numb
   const stop = (): void => clearTimeout(timer);
   reply.raw.once("close", stop);
   return stop;
-};
-
-const noKeys: readonly string[] = [];
-
-const queryOf = (request: FastifyRequest): Record<string, string> => {
-  const schema = request.routeOptions.schema?.querystring;
-  const keys = schema instanceof z.ZodObject ? Object.keys(schema.shape) : noKeys;
-  if (keys.length === 0) return {};
-  const { query } = request.query as { query: ParsedQuery };
-  return pickQuery(query, keys);
 };
