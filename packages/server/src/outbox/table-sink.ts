@@ -14,6 +14,14 @@ export interface TableSinkOptions {
 // Data the table cannot take (22, 23) it will not take the next time; anything else may pass.
 const permanentClass = /^2[23]/;
 
+/** Processes that start together make the table one after the other; `if not exists` alone is no lock. */
+const creationLock = "select pg_advisory_xact_lock(19779, 101)";
+
+const refusal = (kind: "transient" | "permanent", what: string, error: unknown): PublishError => {
+  const state = sqlState(error);
+  return new PublishError(kind, state === undefined ? what : `${what} (${state})`, error);
+};
+
 /**
  * Writes events into a table, a batch per transaction, for those who want to query them. An event that
  * comes again finds its key and changes nothing, so each is there exactly once.
@@ -22,22 +30,25 @@ export const createTableSink = ({ db, insert, create, close }: TableSinkOptions)
   let ready: Promise<unknown> | null = null;
   const prepare = (): Promise<unknown> => {
     if (create === undefined) return Promise.resolve();
-    ready ??= db.query(create).catch((error: unknown) => {
+    ready ??= inTransaction(db, async (tx) => {
+      await tx.query(creationLock);
+      await tx.query(create);
+    }).catch((error: unknown) => {
       ready = null;
-      throw error;
+      // Says nothing about the events, whatever class the error is of.
+      throw refusal("transient", "the table is not there and cannot be made", error);
     });
     return ready;
   };
   return {
     grouping: "batch",
     publish: async (deliveries) => {
+      await prepare();
       try {
-        await prepare();
         await inTransaction(db, (tx) => tx.query(insert, columnsOf(deliveries)));
       } catch (error) {
-        const state = sqlState(error) ?? "";
-        const kind = permanentClass.test(state) ? "permanent" : "transient";
-        throw new PublishError(kind, `the table did not take it${state && ` (${state})`}`, error);
+        const kind = permanentClass.test(sqlState(error) ?? "") ? "permanent" : "transient";
+        throw refusal(kind, "the table did not take it", error);
       }
     },
     close: async () => {
@@ -53,7 +64,13 @@ const columnsOf = (deliveries: readonly Delivery[]): unknown[] => [
   deliveries.map(({ payload }) => storable(payload)),
 ];
 
-// An escaped U+0000 is JSON, but no text the database can hold. An even number of backslashes before it
-// is not an escape of it.
+// JSON, but no text that jsonb can hold: U+0000, and halves of a character (a user may send one). Texts
+// with an escaped backslash before a `u` are looked at for nothing.
+const unstorable = /\\u(?:0000|d[89a-f])/i;
+
 const storable = (payload: string): string =>
-  payload.includes("\\u0000") ? payload.replaceAll(/(?<!\\)((?:\\\\)*)\\u0000/g, "$1\\ufffd") : payload;
+  unstorable.test(payload)
+    ? JSON.stringify(JSON.parse(payload), (_key, value: unknown) =>
+        typeof value === "string" ? value.replaceAll("\0", "\ufffd").toWellFormed() : value,
+      )
+    : payload;

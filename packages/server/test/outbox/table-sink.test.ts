@@ -85,12 +85,17 @@ describe("table sink", () => {
     ]);
   });
 
-  it("takes a text with U+0000 in it, which the database cannot hold", async () => {
+  it.each([
+    ["U+0000", "a\0b\\u0000c", "a\ufffdb\\u0000c"],
+    ["half a character", "a\ud83db", "a\ufffdb"],
+    ["its other half", "a\ude00b\\ud83d", "a\ufffdb\\ud83d"],
+    ["a whole one", "a\u{1f600}b", "a\u{1f600}b"],
+  ])("takes a text with %s in it, though the database cannot hold them all", async (_name, text, stored) => {
     const sink = createTableSink({ db, insert: insertAuditEvents });
-    const payload = JSON.stringify({ ...auditPayload, note: "a\0b\\u0000c" });
+    const payload = JSON.stringify({ ...auditPayload, prompt: text });
     await sink.publish([delivery("a", { queue: "audit", payload })], never);
-    const { rows } = await db.query<{ note: string }>("select event ->> 'note' as note from audit_events");
-    expect(rows).toEqual([{ note: "a\ufffdb\\u0000c" }]);
+    const { rows } = await db.query("select event ->> 'prompt' as text from audit_events");
+    expect(rows).toEqual([{ text: stored }]);
   });
 
   it("is permanent about an event the table cannot take, transient about a database that is away", async () => {
@@ -132,4 +137,25 @@ describe("a table sink in a database of its own", () => {
       expect((await db.query(`select from ${table}`)).rows).toHaveLength(2);
     },
   );
+
+  it("is made once by processes that start together, and no event is given up over it", async () => {
+    await db.query("drop table usage_events");
+    const starts = Array.from({ length: 8 }, (_, at) =>
+      createTableSink({ db, insert: insertUsageEvents, create: createUsageTable }).publish(
+        [delivery(`key-${at}`)],
+        never,
+      ),
+    );
+    await Promise.all(starts);
+    expect((await db.query("select from usage_events")).rows).toHaveLength(8);
+  });
+
+  it("is transient about a table that cannot be made, whatever the reason", async () => {
+    const create = "insert into usage_events (idempotency_key) values (null)";
+    const sink = createTableSink({ db, insert: insertUsageEvents, create });
+    await expect(sink.publish([delivery("a")], never)).rejects.toMatchObject({
+      kind: "transient",
+      message: "the table is not there and cannot be made (23502)",
+    });
+  });
 });
