@@ -97,7 +97,10 @@ describe.each(changes)("%s of a turn inside the summary (turns.md §15.3)", (nam
     // What the change itself makes due is another summary.
     app.simulator.setSummary({ events: [{ text: "<summary>anew</summary>" }] });
     app.simulator.open("held");
-    await eventually(async () => (await app.db.query("select from outbox_message where kind = 'thread_summary'")).rowCount === 0);
+    await eventually(
+      async () =>
+        (await app.db.query("select from outbox_message where kind = 'thread_summary'")).rowCount === 0,
+    );
     expect((await storedSummary(app, chatId))?.text ?? "anew").toBe("anew");
     expect(summaryCalls(app).length).toBeGreaterThan(0);
     await expectGone(name);
