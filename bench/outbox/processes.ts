@@ -16,6 +16,8 @@ export interface Assignment {
    */
   readonly mode: "record" | "answer" | "refuse" | "fail";
   readonly file: string;
+  /** How long the handler takes for what it gets at a time; default: no time. */
+  readonly handlerMs?: number;
   readonly config?: Partial<OutboxConfig>;
   readonly queues?: QueueOptions;
 }

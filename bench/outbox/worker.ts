@@ -1,4 +1,5 @@
 import { appendFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { DirectConnection } from "../../packages/server/src/db/direct.ts";
 import { done, type QueueHandler, type Verdict } from "../../packages/server/src/outbox/message.ts";
 import { nowNs } from "../harness/measure.ts";
@@ -12,7 +13,7 @@ process.once("disconnect", () => process.exit(1));
 
 const tell = (answer: Answer): void => void process.send?.(answer);
 
-/** One line per run of neighbours, written before the answer: `kill -9` loses nothing that was acknowledged. */
+/** One line per run of neighbours, written before anything else: `kill -9` loses nothing that was acknowledged. */
 const record: QueueHandler = async (messages) => {
   const at = Number(nowNs()) / 1e6;
   const runs: { key: number; first: number; last: number }[] = [];
@@ -24,6 +25,7 @@ const record: QueueHandler = async (messages) => {
     else runs.push({ key, first: number, last: number });
   }
   appendFileSync(file, runs.map(({ key, first, last }) => `${key} ${first} ${last} ${at}\n`).join(""));
+  if (assignment.handlerMs !== undefined) await sleep(assignment.handlerMs);
   return messages.map(() => done);
 };
 
