@@ -5,7 +5,9 @@ import type { ChaosKind } from "./world.ts";
 export interface Books {
   /** How many messages of each key were committed. */
   readonly committed: readonly { readonly kind: ChaosKind; readonly tenantId: string; readonly n: number }[];
-  readonly dead: readonly { readonly kind: string; readonly messageId: string }[];
+  readonly dead: readonly { readonly kind: string; readonly tenantId: string; readonly number: number }[];
+  /** What the transactional handler wrote, in the order it did. */
+  readonly effects: readonly { readonly tenantId: string; readonly number: number }[];
   /** Messages that still wait. */
   readonly left: number;
 }

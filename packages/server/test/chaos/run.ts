@@ -12,7 +12,7 @@ import type { Books, Crash } from "./evidence.ts";
 import { kill, occupant, occupy, type Place, type Stage, stop } from "./places.ts";
 import { type Act, type ChaosOptions, scheduleOf } from "./plan.ts";
 import { judge, type Verdict } from "./verdict.ts";
-import { type ChaosKind, chaosKinds, openChaosDb, sharedNow, tenantsOf } from "./world.ts";
+import { type ChaosKind, chaosKinds, numberOfPayload, openChaosDb, sharedNow, tenantsOf } from "./world.ts";
 
 export interface ChaosReport extends Verdict {
   readonly ok: boolean;
@@ -65,6 +65,9 @@ const prepare = async (db: Db, seed: number): Promise<void> => {
     "create table chaos_key (kind text, tenant_id uuid, n int not null default 0, primary key (kind, tenant_id))",
   );
   await db.query(
+    "create table chaos_effect (id bigint generated always as identity, tenant_id uuid, number int)",
+  );
+  await db.query(
     "insert into chaos_key (kind, tenant_id) select kind, tenant_id from unnest($1::text[]) kind, unnest($2::uuid[]) tenant_id",
     [[...chaosKinds], tenantsOf(seed)],
   );
@@ -83,7 +86,7 @@ const play = async (options: ChaosOptions, stage: Stage): Promise<ChaosReport> =
     await Promise.all(places.map(({ ready }) => ready));
     const begin = performance.now();
     for (const act of schedule) {
-      await sleep(begin + act.atMs - performance.now());
+      await sleep(Math.max(0, begin + act.atMs - performance.now()));
       if (act.kind === "restart_database") {
         const from = sharedNow();
         const over = restart(stage.server, options.restart).then(() => {
@@ -92,7 +95,7 @@ const play = async (options: ChaosOptions, stage: Stage): Promise<ChaosReport> =
         background.push(over);
       } else await perform(act, places, options, stage, background);
     }
-    await sleep(begin + options.seconds * 1_000 - performance.now());
+    await sleep(Math.max(0, begin + options.seconds * 1_000 - performance.now()));
     await Promise.all(background);
     const producers = places.filter(({ role }) => role === "producer");
     for (const place of producers) await kill(place);
@@ -173,8 +176,19 @@ const readBooks = async (db: Db): Promise<Omit<Books, "left">> => {
   const committed = await db.query<{ kind: ChaosKind; tenantId: string; n: number }>(
     `select kind, tenant_id as "tenantId", n from chaos_key`,
   );
-  const dead = await db.query<{ kind: string; messageId: string }>(
-    `select kind, message_id as "messageId" from outbox_dead`,
+  const dead = await db.query<{ kind: ChaosKind; tenantId: string; payload: string }>(
+    `select kind, tenant_id as "tenantId", payload from outbox_dead`,
   );
-  return { committed: committed.rows, dead: dead.rows };
+  const effects = await db.query<{ tenantId: string; number: number }>(
+    `select tenant_id as "tenantId", number from chaos_effect order by id`,
+  );
+  return {
+    committed: committed.rows,
+    dead: dead.rows.map(({ kind, tenantId, payload }) => ({
+      kind,
+      tenantId,
+      number: numberOfPayload(payload),
+    })),
+    effects: effects.rows,
+  };
 };

@@ -1,13 +1,15 @@
-import { type Crash, type Evidence, forgettable, type Handed, type Tell } from "./evidence.ts";
+import { type Books, type Crash, type Evidence, forgettable, type Handed, type Tell } from "./evidence.ts";
 import type { Batch } from "./journal.ts";
 import { checkRepetitions, type Repetitions } from "./repetitions.ts";
-import { fateOf, policies } from "./world.ts";
+import { fateOf, policies, transactionalKind } from "./world.ts";
 
 export interface Verdict extends Repetitions {
   readonly committed: number;
   readonly delivered: number;
   readonly dead: number;
-  /** Messages given to handlers, repetitions included. */
+  /** Of them by the transactional handler: exactly once each. */
+  readonly transactional: number;
+  /** Messages given to the other handlers, repetitions included. */
   readonly handed_over: number;
   /** Handed over by a process that had slept through its lease; its answer no longer counted. */
   readonly late: number;
@@ -40,7 +42,8 @@ export const judge = (evidence: Evidence): Verdict => {
   const again = checkRepetitions(evidence, keys, late, tell);
   return {
     committed: evidence.books.committed.reduce((sum, { n }) => sum + n, 0),
-    delivered: deliveredOf(keys),
+    delivered: deliveredOf(keys) + evidence.books.effects.length,
+    transactional: evidence.books.effects.length,
     dead: evidence.books.dead.length,
     handed_over: batches.reduce((sum, { messages }) => sum + messages.length, 0),
     ...again,
@@ -75,31 +78,54 @@ const deliveredOf = (keys: ReadonlyMap<string, readonly Handed[]>): number => {
   return delivered;
 };
 
-/** All that was committed came to its end, and nothing else was ever seen. */
+/** All that was committed came to its end, dead or delivered as it was fated to, and nothing else was seen. */
 const checkBooks = ({ books }: Evidence, keys: ReadonlyMap<string, readonly Handed[]>, tell: Tell): void => {
   if (books.left > 0) tell(`${books.left} messages still wait`);
-  const dead = new Set(books.dead.map(({ messageId }) => messageId));
+  const dead = new Set(books.dead.map(({ kind, tenantId, number }) => `${kind} ${tenantId} ${number}`));
   if (dead.size !== books.dead.length) tell("a message died twice");
   let rejected = 0;
   for (const { kind, tenantId, n } of books.committed) {
     const key = `${kind} ${tenantId}`;
-    const handed = keys.get(key) ?? [];
-    const ids = new Map<number, string>();
-    for (const { number, messageId } of handed) {
-      if (number < 1 || number > n) tell(`${key}: ${number} was handed over and never committed`);
-      const id = ids.get(number);
-      if (id !== undefined && id !== messageId) tell(`${key}: there were two messages ${number}`);
-      ids.set(number, messageId);
-    }
-    const finished = new Set(handed.filter(({ letter }) => isFinished(letter)).map(({ number }) => number));
+    const finished =
+      kind === transactionalKind
+        ? effectsOf(books, key, n, tell)
+        : finishedOf(keys.get(key) ?? [], key, n, tell);
     for (let number = 1; number <= n; number += 1) {
-      if (!finished.has(number)) tell(`${key}: ${number} was lost`);
       const fated = fateOf(kind, tenantId, number) === "reject";
       if (fated) rejected += 1;
-      if (fated !== dead.has(ids.get(number) ?? "")) tell(`${key}: ${number} is wrongly dead or not`);
+      if (fated !== dead.has(`${key} ${number}`)) tell(`${key}: ${number} is wrongly dead or not`);
+      if (!fated && !finished.has(number)) tell(`${key}: ${number} was lost`);
     }
   }
   if (rejected !== dead.size) tell(`${dead.size} dead letters, ${rejected} were rejected`);
+};
+
+const finishedOf = (handed: readonly Handed[], key: string, n: number, tell: Tell): Set<number> => {
+  const ids = new Map<number, string>();
+  for (const { number, messageId } of handed) {
+    if (number < 1 || number > n) tell(`${key}: ${number} was handed over and never committed`);
+    const id = ids.get(number);
+    if (id !== undefined && id !== messageId) tell(`${key}: there were two messages ${number}`);
+    ids.set(number, messageId);
+  }
+  return new Set(handed.filter(({ letter }) => isFinished(letter)).map(({ number }) => number));
+};
+
+/** Of a transactional handler: each effect once, in order, and none of a message that was given up. */
+const effectsOf = ({ effects }: Books, key: string, n: number, tell: Tell): Set<number> => {
+  const seen = new Set<number>();
+  let last = 0;
+  for (const { tenantId, number } of effects) {
+    if (`${transactionalKind} ${tenantId}` !== key) continue;
+    if (number < 1 || number > n) tell(`${key}: ${number} had an effect and was never committed`);
+    if (fateOf(transactionalKind, tenantId, number) === "reject")
+      tell(`${key}: ${number} died with an effect`);
+    if (seen.has(number)) tell(`${key}: ${number} had its effect twice`);
+    else if (number < last) tell(`${key}: ${number} had its effect after ${last}`);
+    seen.add(number);
+    last = number;
+  }
+  return seen;
 };
 
 /** Within a key: without a gap, behind finished messages only, and never back behind what was finished. */

@@ -1,7 +1,12 @@
 import { appendFileSync } from "node:fs";
 import { DirectConnection } from "../../src/db/direct.ts";
 import { sleep } from "../../src/lib/sleep.ts";
-import { done, type QueueHandler, type Verdict } from "../../src/outbox/message.ts";
+import {
+  done,
+  type QueueHandler,
+  type TransactionalHandler,
+  type Verdict,
+} from "../../src/outbox/message.ts";
 import { createOutbox } from "../../src/outbox/outbox.ts";
 import { type Metrics, noMetrics } from "../../src/telemetry/metrics.ts";
 import { serving } from "../outbox/support.ts";
@@ -101,6 +106,19 @@ const handlerOf =
     return verdicts;
   };
 
+/** Writes down what it did by the transaction that acknowledges it, so that nothing else needs to be. */
+const transactional: TransactionalHandler = {
+  inTransaction: async ({ tenantId, payload, attempts, messageId }, tx) => {
+    const number = numberOfPayload(payload);
+    await tx.query("insert into chaos_effect (tenant_id, number) values ($1, $2)", [tenantId, number]);
+    const ms = durationMs(`${messageId} ${attempts}`);
+    if (ms > 0) await sleep(ms);
+    const fate = fateOf("attachment_cleanup", tenantId, number);
+    if (fate === "reject") return { kind: "reject", reason: "fated" };
+    return fate === "retry_once" && attempts === 1 ? { kind: "retry", error: "fated" } : done;
+  },
+};
+
 const outbox = createOutbox({
   db,
   direct,
@@ -127,5 +145,11 @@ for (;;) {
     await sleep(50);
   }
 }
-await outbox.start(serving({ usage: handlerOf("usage"), audit: handlerOf("audit") }));
+await outbox.start(
+  serving({
+    usage: handlerOf("usage"),
+    audit: handlerOf("audit"),
+    attachment_cleanup: transactional,
+  }),
+);
 process.send?.("ready");

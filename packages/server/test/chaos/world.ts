@@ -7,10 +7,15 @@ import { testConfig } from "../outbox/support.ts";
 import { completedTurn } from "../usage/samples.ts";
 import { hashed } from "./plan.ts";
 
-/** One queue of each order policy: `park_key` and, by override, `block`. */
-export const chaosKinds = ["usage", "audit"] as const;
+/**
+ * One queue of each kind: its keys parked, its partitions blocked (by override), and one whose handler works
+ * in the transaction of its acknowledgement.
+ */
+export const chaosKinds = ["usage", "audit", "attachment_cleanup"] as const;
 export type ChaosKind = (typeof chaosKinds)[number];
-export const policies = { usage: "park_key", audit: "block" } as const;
+export const policies = { usage: "park_key", audit: "block", attachment_cleanup: "park_key" } as const;
+/** Delivered exactly once, by what is in the table `chaos_effect`. */
+export const transactionalKind: ChaosKind = "attachment_cleanup";
 
 /** What the processes of one run are told on their command line, as JSON. */
 export interface Assignment {
@@ -34,7 +39,14 @@ export const chaosConfig = {
 
 export const chaosQueues = (leaseMs: number): QueueOptions => {
   const lease = { leaseMs, headroomMs: leaseMs / 4 };
-  return { override: { usage: lease, audit: { ...lease, policy: policies.audit } } };
+  return {
+    override: {
+      usage: lease,
+      audit: { ...lease, policy: policies.audit },
+      // Nothing is given up but what is fated to be, however often its workers are killed.
+      attachment_cleanup: { ...lease, maxAttempts: Number.POSITIVE_INFINITY },
+    },
+  };
 };
 
 export const openChaosDb = (url: string, maxConnections: number): Db =>
@@ -62,11 +74,14 @@ export const tenantsOf = (seed: number): string[] =>
 const numberPrefix = "00000000-0000-4000-8000-";
 const uuidOf = (number: number): string => `${numberPrefix}${number.toString(16).padStart(12, "0")}`;
 
-/** The `number`th message of a key, from 1; the number rides in `request_id`. */
-export const numberedEvent = (kind: ChaosKind, tenantId: string, number: number): OutboxEvent =>
-  kind === "usage"
-    ? { kind, event: turnUsageEvent({ ...completedTurn, tenantId, requestId: uuidOf(number) }) }
-    : {
+/** The `number`th message of a key, from 1; the number rides in an id. */
+export const numberedEvent = (kind: ChaosKind, tenantId: string, number: number): OutboxEvent => {
+  const id = uuidOf(number);
+  switch (kind) {
+    case "usage":
+      return { kind, event: turnUsageEvent({ ...completedTurn, tenantId, requestId: id }) };
+    case "audit":
+      return {
         kind,
         event: {
           type: "delete",
@@ -77,13 +92,30 @@ export const numberedEvent = (kind: ChaosKind, tenantId: string, number: number)
           actor_user_id: randomUUID(),
           chat_id: randomUUID(),
           turn_id: randomUUID(),
-          request_id: uuidOf(number),
+          request_id: id,
         },
       };
+    case "attachment_cleanup":
+      return {
+        kind,
+        event: {
+          event_type: "attachment_deleted",
+          tenant_id: tenantId,
+          chat_id: randomUUID(),
+          attachment_id: id,
+          provider_file_id: null,
+          vector_store_id: null,
+          storage_backend: "chaos",
+          attachment_kind: "image",
+          deleted_at: "2026-03-01T10:15:31.204Z",
+        },
+      };
+  }
+};
 
 export const numberOfPayload = (payload: string): number => {
-  const { request_id: id } = JSON.parse(payload) as { request_id: string };
-  return Number.parseInt(id.slice(numberPrefix.length), 16);
+  const { request_id: request, attachment_id: attachment } = JSON.parse(payload) as Record<string, string>;
+  return Number.parseInt((request ?? attachment ?? "").slice(numberPrefix.length), 16);
 };
 
 /** What the handler makes of a message, the same in every process: some fail once, some are given up. */

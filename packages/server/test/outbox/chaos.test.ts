@@ -8,11 +8,11 @@ import { type ChaosKind, fateOf } from "../chaos/world.ts";
 
 const options: ChaosOptions = {
   seed: 7,
-  seconds: 9,
+  seconds: 6,
   workers: 3,
   producers: 2,
-  killEveryMs: 900,
-  pauseEveryMs: 3_000,
+  killEveryMs: 600,
+  pauseEveryMs: 2_000,
   leaseMs: 2_000,
   restart: "fast",
 };
@@ -27,8 +27,9 @@ describe("chaos (outbox.md §1, §15)", () => {
     expect(report.paused).toBeGreaterThan(0);
     expect(report.committed).toBeGreaterThan(500);
     expect(report.dead).toBeGreaterThan(0);
+    expect(report.transactional).toBeGreaterThan(100);
     expect(report.delivered + report.dead).toBe(report.committed);
-    expect(report.handed_over).toBeGreaterThan(report.committed);
+    expect(report.asked_again).toBeGreaterThan(0);
   }, 120_000);
 });
 
@@ -89,7 +90,7 @@ const told = (
   const names = [...new Set(batches.map(({ process }) => process))];
   const kind = change.kind ?? "usage";
   return {
-    books: { committed: [{ kind, tenantId: tenant, n }], dead: [], left: 0 },
+    books: { committed: [{ kind, tenantId: tenant, n }], dead: [], effects: [], left: 0 },
     leaseMs,
     crash: null,
     ...change,
@@ -142,14 +143,18 @@ describe("the judge of a chaos run", () => {
 
   const bad: [string, Evidence, RegExp][] = [
     ["a lost message", told(3, [batch(10, [one]), batch(20, [two])]), /3 was lost/],
-    ["a waiting message", told(0, [], { books: { committed: [], dead: [], left: 1 } }), /still wait/],
+    [
+      "a waiting message",
+      told(0, [], { books: { committed: [], dead: [], effects: [], left: 1 } }),
+      /still wait/,
+    ],
     ["a message rolled back", told(1, [batch(10, [one]), batch(20, [two])]), /never committed/],
     [
       "two messages of one number",
       told(1, [batch(10, [one]), batch(20, [message(1, { messageId: "x" })])]),
       /two messages 1/,
     ],
-    ["a dead letter of nobody's", told(1, [batch(10, [one])], deadOf("1")), /wrongly dead|dead letters/],
+    ["a dead letter of nobody's", told(1, [batch(10, [one])], deadOf(1)), /wrongly dead|dead letters/],
     ["a disordered batch", told(2, [batch(10, [two, one])]), /not in order/],
     ["an overtaking message", told(2, [batch(10, [two]), batch(20, [one])]), /2 came before 1/],
     [
@@ -185,16 +190,36 @@ describe("the judge of a chaos run", () => {
       /partition 1: 6 came while 5 was unfinished/,
     ],
   ];
+  const transactional = (n: number, numbers: readonly number[]): Evidence =>
+    told(0, [], {
+      books: {
+        committed: [{ kind: "attachment_cleanup", tenantId: tenant, n }],
+        dead: [],
+        effects: numbers.map((number) => ({ tenantId: tenant, number })),
+        left: 0,
+      },
+    });
+  it.each([
+    ["all once", transactional(3, [1, 2, 3]), /^$/],
+    ["one missing", transactional(2, [1]), /2 was lost/],
+    ["one twice", transactional(2, [1, 2, 2]), /2 had its effect twice/],
+    ["one too early", transactional(3, [1, 3, 2]), /2 had its effect after 3/],
+    ["one undone by its producer", transactional(1, [1, 2]), /never committed/],
+  ])("judges the effects of a transactional handler: %s", (_, evidence, violation) => {
+    expect(judge(evidence).violations.join("\n")).toMatch(violation);
+  });
+
   it.each(bad)("sees %s", (_, evidence, violation) => {
     expect(judge(evidence).violations.join("\n")).toMatch(violation);
   });
 });
 
-function deadOf(messageId: string): Pick<Evidence, "books"> {
+function deadOf(number: number): Pick<Evidence, "books"> {
   return {
     books: {
       committed: [{ kind: "usage", tenantId: tenant, n: 1 }],
-      dead: [{ kind: "usage", messageId }],
+      dead: [{ kind: "usage", tenantId: tenant, number }],
+      effects: [],
       left: 0,
     },
   };
