@@ -130,6 +130,7 @@ export const run = (): Promise<object> =>
         wal_bytes_per_enqueue: of("wal_bytes_per_enqueue"),
         drained_per_second: of("drained_per_second"),
         wal_bytes_per_delivery: of("wal_bytes_per_delivery"),
+        payload_bytes: JSON.stringify(usageEvent(tenants[0] ?? "", 0)).length,
         wal_bytes_per_message: digits(
           of("wal_bytes_per_enqueue").median + of("wal_bytes_per_delivery").median,
         ),

@@ -33,7 +33,7 @@ if (chosen === null) {
     workers: 3,
     producers: 2,
     killEveryMs: 1_000,
-    pauseEveryMs: 15_000,
+    pauseEveryMs: 5_000,
     leaseMs: 3_000,
   });
   console.log(JSON.stringify(report, null, 2));

@@ -181,7 +181,7 @@ const checkPartitions = (batches: readonly Batch[], late: ReadonlySet<Batch>, te
     }
     for (const [at, id] of ids.entries()) {
       if (isFinished(letterOf(batch, at))) unfinished.delete(id);
-      else unfinished.add(id);
+      else if (!late.has(batch)) unfinished.add(id);
     }
   }
 };

@@ -133,6 +133,18 @@ describe("the judge of a chaos run", () => {
       told(2, [batch(10, [one, two], other), batch(1_500, [one], { claimedAt: 5 })]),
     ],
     [
+      "a blocked partition that goes on behind a hand-over that slept and was cut off",
+      told(
+        2,
+        [
+          batch(10, [one], { ...block, ...other }),
+          batch(1_500, [one], { ...block, claimedAt: 5, end: null }),
+          batch(1_600, [two], { ...block, ...other }),
+        ],
+        block,
+      ),
+    ],
+    [
       "an acknowledgement the database forgot",
       told(1, [batch(10, [one]), batch(200, [one], other)], { crash: { from: 100, to: 150 } }),
     ],
