@@ -2,16 +2,8 @@ import { done, type Message, type QueueHandler } from "../packages/server/src/ou
 import type { QueueKind } from "../packages/server/src/outbox/queue.ts";
 import { cpuMs, familyCpuMs, rounded, watchMachine } from "./harness/measure.ts";
 import { withDatabase } from "./harness/stack.ts";
-import {
-  fillFast,
-  numberOf,
-  openDb,
-  partitions,
-  registered,
-  type Share,
-  serving,
-  waiting,
-} from "./outbox/queue.ts";
+import { fillFast, type Share } from "./outbox/fill.ts";
+import { numberOf, openDb, partitions, registered, serving, waiting } from "./outbox/queue.ts";
 import { scaled, summarise } from "./support.ts";
 
 const MESSAGES = 1_000_000;

@@ -4,17 +4,9 @@ import { done } from "../packages/server/src/outbox/message.ts";
 import type { OutboxConfig } from "../packages/server/src/outbox/outbox.ts";
 import { cpuMs, digits, familyCpuMs, rounded, watchMachine } from "./harness/measure.ts";
 import { withDatabase } from "./harness/stack.ts";
+import { fill } from "./outbox/fill.ts";
 import { createLedger } from "./outbox/ledger.ts";
-import {
-  empty,
-  fill,
-  numberOf,
-  openDb,
-  partitions,
-  positionOf,
-  registered,
-  serving,
-} from "./outbox/queue.ts";
+import { empty, numberOf, openDb, partitions, positionOf, registered, serving } from "./outbox/queue.ts";
 import { scaled, summarise } from "./support.ts";
 
 const MESSAGES = 50_000;

@@ -2,8 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Db } from "../packages/server/src/db/pool.ts";
 import { cpuMs, familyCpuMs, watchMachine } from "./harness/measure.ts";
 import { withDatabase } from "./harness/stack.ts";
+import { fillFast } from "./outbox/fill.ts";
 import { ledgerOf, recorded, startWorker } from "./outbox/processes.ts";
-import { empty, fillFast, openDb, partitions, registered } from "./outbox/queue.ts";
+import { empty, openDb, partitions, registered } from "./outbox/queue.ts";
 import { scaled } from "./support.ts";
 
 const MESSAGES = 1_000_000;

@@ -5,8 +5,9 @@ import { fileURLToPath } from "node:url";
 import type { Db } from "../packages/server/src/db/pool.ts";
 import { cpuMs, digits, familyCpuMs, residentBytes, watchMachine } from "./harness/measure.ts";
 import { withDatabase } from "./harness/stack.ts";
+import { fillFast } from "./outbox/fill.ts";
 import { startWorker, type WorkerOptions } from "./outbox/processes.ts";
-import { empty, fillFast, openDb, partitions, registered, waiting } from "./outbox/queue.ts";
+import { empty, openDb, partitions, registered, waiting } from "./outbox/queue.ts";
 import { scaled } from "./support.ts";
 
 const sizes = {

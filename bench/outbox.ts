@@ -3,10 +3,10 @@ import { inTransaction } from "../packages/server/src/db/tx.ts";
 import { done } from "../packages/server/src/outbox/message.ts";
 import { cpuMs, digits, familyCpuMs, rounded, watchMachine } from "./harness/measure.ts";
 import { withDatabase } from "./harness/stack.ts";
+import { fill } from "./outbox/fill.ts";
 import { createLedger, type Ledger } from "./outbox/ledger.ts";
 import {
   empty,
-  fill,
   numberOf,
   openDb,
   partitions,
