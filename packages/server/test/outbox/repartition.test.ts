@@ -7,6 +7,7 @@ import { partitionOf, type QueueKind, queueKinds, queueSettings } from "../../sr
 import { repartition } from "../../src/outbox/repartition.ts";
 import { readOutboxStatus } from "../../src/outbox/status.ts";
 import { noLogger } from "../../src/telemetry/log.ts";
+import { holdLock, waitingForLocks } from "../crash/support.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { depsOf, letDie } from "./dead-support.ts";
 import {
@@ -62,6 +63,15 @@ const numbers = async (queue: string): Promise<number[]> =>
       queue,
     ])
   ).rows.map(({ no }) => no);
+
+/** Resolves as soon as so many statements wait for locks. */
+const waiters = (count: number): Promise<void> =>
+  eventually(async () => {
+    const { rows } = await database.db.query(
+      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    );
+    return rows.length >= count;
+  });
 
 const instance = (role: "all" | "api" | "worker") => ({ id: randomUUID(), role, version: "test" });
 
@@ -167,12 +177,7 @@ describe("at the same time as", () => {
     const refused = inTransaction(database.db, async (tx) => {
       await outbox.enqueuer.enqueueUsageEvent(tx, numbered(tenantOf(1), 1));
       const changing = change(8).catch((error: unknown) => error);
-      await eventually(async () => {
-        const { rows } = await database.db.query(
-          "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
-        );
-        return rows.length > 0;
-      });
+      await waitingForLocks(database.db);
       return { changing };
     });
     expect(await (await refused).changing).toMatchObject({ name: "RepartitionRefused" });
@@ -188,17 +193,34 @@ describe("at the same time as", () => {
     expect(new Set(Object.values(await counts()))).toEqual(new Set([8]));
   });
 
+  const start = async (): Promise<void> => {
+    await renewInstance(database.db, instance("all"));
+    await outboxOf();
+  };
+
   test("a start with the old count: either it refuses, or the start does", async () => {
     for (let round = 0; round < 5; round += 1) {
       await database.db.query("delete from app_instances");
       await change(4);
-      const start = async (): Promise<void> => {
-        await renewInstance(database.db, instance("all"));
-        await outboxOf();
-      };
       const [changed, started] = await Promise.allSettled([change(8), start()]);
       expect([changed.status, started.status].toSorted()).toEqual(["fulfilled", "rejected"]);
     }
+  });
+
+  test("a start that comes after it has looked for processes: the start waits for the new count", async () => {
+    // It stops where it has checked everything and changed nothing.
+    const release = await holdLock(database.url, "lock table outbox_parked in exclusive mode");
+    const changing = change(8);
+    await waitingForLocks(database.db);
+    const started = start().then(
+      () => "serves",
+      (error: unknown) => error,
+    );
+    const waits = waiters(2).then(() => "waits");
+    expect(await Promise.race([started, waits])).toBe("waits");
+    await release();
+    await changing;
+    expect(await started).toMatchObject({ reason: "partition_count_mismatch" });
   });
 
   test("a requeue: the message is where its key belongs, or the repartition refused", async () => {
