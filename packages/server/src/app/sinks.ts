@@ -96,11 +96,16 @@ const openSink = async (name: "usage" | "audit", deps: DeliveryDeps): Promise<Si
     return createFileSink({ path, ...(maxBytes === 0 ? {} : { maxBytes }) });
   }
   if (type === "http" && url !== undefined) {
-    return createHttpSink({ url, token: settings.token?.reveal(), secret: settings.secret?.reveal() });
+    return createHttpSink({
+      url,
+      token: settings.token?.reveal(),
+      secret: settings.secret?.reveal(),
+      timeoutMs: settings.timeout_secs * 1_000,
+    });
   }
   if (type === "postgres") return openTableSink(name, deps, settings.database_url?.reveal());
   if (type === "module" && settings.module !== undefined) {
-    return loadModuleSink(`plugins.${name}.module`, settings.module, settings.options);
+    return loadModuleSink(`plugins.${name}.module`, settings.module, settings.options.reveal());
   }
   return createLogSink(deps.logger);
 };

@@ -29,6 +29,14 @@ export const secret = (minLength = 1) =>
     .meta(SECRET)
     .transform((text) => new Secret(text));
 
+/** A map with keys of a third party's own, of which any may be a secret; empty by default. */
+export const opaqueOptions = () =>
+  z
+    .record(z.string(), z.unknown())
+    .meta(SECRET)
+    .default({})
+    .transform((options) => new Secret(options));
+
 /** A connection URL of PostgreSQL; a secret because it may hold the password. */
 export const databaseUrl = () =>
   z

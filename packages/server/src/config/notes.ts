@@ -211,6 +211,7 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   "plugins.usage.max_file_bytes": "`file`: set aside before it grows beyond this; 0 = never",
   "plugins.usage.url": { effect: "`http`: gets one POST per event", valid: httpUrl },
   "plugins.usage.token": "`http`: sent as a bearer token",
+  "plugins.usage.timeout_secs": "`http`: wait for the answer",
   "plugins.usage.secret": { effect: "`http`: signs every request (HMAC-SHA256)", valid: "≥ 16 chars" },
   "plugins.usage.database_url": {
     effect: "`postgres`: another database than the server's own",
@@ -227,6 +228,7 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   "plugins.audit.max_file_bytes": "`file`: set aside before it grows beyond this; 0 = never",
   "plugins.audit.url": { effect: "`http`: gets one POST per event", valid: httpUrl },
   "plugins.audit.token": "`http`: sent as a bearer token",
+  "plugins.audit.timeout_secs": "`http`: wait for the answer",
   "plugins.audit.secret": { effect: "`http`: signs every request (HMAC-SHA256)", valid: "≥ 16 chars" },
   "plugins.audit.database_url": {
     effect: "`postgres`: another database than the server's own",

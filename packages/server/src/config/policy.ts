@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { databaseUrl, flag, httpUrl, int, millis, nonBlank, secret, secs } from "./fields.ts";
+import { databaseUrl, flag, httpUrl, int, millis, nonBlank, opaqueOptions, secret, secs } from "./fields.ts";
 
 const credits = (fallback: number) => int(fallback, 0);
 
@@ -61,6 +61,8 @@ const sinkTarget = {
   url: httpUrl().optional(),
   /** `http`: sent as a bearer token. */
   token: secret().optional(),
+  /** `http`: from the connection to the status of the answer; the lease leaves usage 27.5 s. */
+  timeout_secs: secs(25, 1, 27),
   /** `http`: signs every request. */
   secret: secret(16).optional(),
   /** `postgres`: another database than the server's own. */
@@ -68,7 +70,7 @@ const sinkTarget = {
   /** `module`: a file whose default export makes a sink. */
   module: nonBlank().optional(),
   /** `module`: handed to it as it is. */
-  options: z.record(z.string(), z.unknown()).default({}),
+  options: opaqueOptions(),
 };
 
 export const sinkTypes = ["log", "file", "http", "postgres", "module"] as const;

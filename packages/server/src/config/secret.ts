@@ -1,19 +1,19 @@
 import { inspect } from "node:util";
 
 /**
- * A configured secret. Printing, logging, inspecting or serialising it gives `***`; only `reveal()`
- * gives the text (ops.md §2.1).
+ * A configured secret, most often a text. Printing, logging, inspecting or serialising it gives `***`;
+ * only `reveal()` gives what it is (ops.md §2.1).
  */
-export class Secret {
-  readonly #text: string;
+export class Secret<T = string> {
+  readonly #value: T;
 
-  constructor(text: string) {
-    this.#text = text;
+  constructor(value: T) {
+    this.#value = value;
   }
 
   /** The secret itself: pass it straight to what needs it, never keep or log it. */
-  reveal(): string {
-    return this.#text;
+  reveal(): T {
+    return this.#value;
   }
 
   toString(): string {

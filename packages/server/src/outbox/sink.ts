@@ -18,6 +18,8 @@ export interface Delivery {
 export class PublishError extends Error {
   override name = "PublishError";
   readonly kind: "transient" | "permanent";
+  /** Of a transient one: when to try again, instead of the back-off. */
+  retryAfterMs: number | undefined;
 
   constructor(kind: "transient" | "permanent", message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
@@ -43,7 +45,9 @@ const isPermanent = (error: unknown): boolean =>
 /** The verdict on an error of a sink or a plugin; what does not say `permanent` is worth another try. */
 export const failureVerdict = (error: unknown): Verdict => {
   const text = storableError(error instanceof Error ? error.message : String(error));
-  return isPermanent(error) ? { kind: "reject", reason: text } : { kind: "retry", error: text };
+  if (isPermanent(error)) return { kind: "reject", reason: text };
+  const afterMs = error instanceof PublishError ? error.retryAfterMs : undefined;
+  return { kind: "retry", error: text, ...(afterMs === undefined ? {} : { afterMs }) };
 };
 
 /** Turns a message into what is published, or into a verdict where there is nothing to publish. */

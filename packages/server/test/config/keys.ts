@@ -219,6 +219,7 @@ const policy: readonly KeyRow[] = [
     int(`plugins.${name}.max_file_bytes`, 104_857_600, 0),
     text(`plugins.${name}.url`, undefined, urls, notUrls),
     text(`plugins.${name}.token`, undefined, ["t"], [""]),
+    int(`plugins.${name}.timeout_secs`, 25, 1, 27),
     text(`plugins.${name}.secret`, undefined, ["0123456789abcdef"], ["", "0123456789abcde"]),
     text(`plugins.${name}.database_url`, undefined, postgres, notPostgres),
     text(`plugins.${name}.module`, undefined, ["./sink.mjs"], blank),

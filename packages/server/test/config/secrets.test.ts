@@ -9,10 +9,20 @@ import { type Config, ConfigError, parseConfig } from "../../src/config/schema.t
 import { configWith, temporaryFile, tenant } from "./support.ts";
 
 const planted = Object.fromEntries(
-  ["token", "admin", "internal", "client", "database", "direct", "usage", "audit", "openai"].map((name) => [
-    name,
-    `planted-${name}-0123456789`,
-  ]),
+  [
+    "token",
+    "admin",
+    "internal",
+    "client",
+    "database",
+    "direct",
+    "usage",
+    "audit",
+    "signing",
+    "table",
+    "options",
+    "openai",
+  ].map((name) => [name, `planted-${name}-0123456789`]),
 );
 
 /** Every secret set, each another way: literal, by `${NAME}`, by a variable, by a flag. */
@@ -25,6 +35,9 @@ const configWithSecrets = (): Config => {
         "server.admin_token": "${ADMIN}",
         "plugins.usage.token": planted.usage,
         "plugins.audit.token": planted.audit,
+        "plugins.usage.secret": planted.signing,
+        "plugins.usage.database_url": `postgres://u:${planted.table}@h/d`,
+        "plugins.audit.options": { region: { key: planted.options } },
         "database.direct_url": `postgres://u:${planted.direct}@h/d`,
         "providers.p.auth": { kind: "apikey", secret_ref: "openai-key" },
       }),
@@ -56,9 +69,11 @@ test.each<[string, (config: Config) => string]>([
 });
 
 test("the secrets are there for those who ask for them", () => {
-  const { auth, server, internal, client_credentials, database } = configWithSecrets();
+  const { auth, server, internal, client_credentials, database, plugins } = configWithSecrets();
   expect(auth.tokens[0]?.token.reveal()).toBe(planted.token);
   expect(server.admin_token?.reveal()).toBe(planted.admin);
+  expect(plugins.usage.secret?.reveal()).toBe(planted.signing);
+  expect(plugins.audit.options.reveal()).toEqual({ region: { key: planted.options } });
   expect(internal.api_token?.reveal()).toBe(planted.internal);
   expect(client_credentials.client_secret?.reveal()).toBe(planted.client);
   expect(database.url?.reveal()).toBe(`postgres://u:${planted.database}@h/d`);

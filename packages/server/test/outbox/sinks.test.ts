@@ -14,6 +14,7 @@ import { createServer, type IncomingHttpHeaders, type Server, type ServerRespons
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createFileSink } from "../../src/outbox/file-sink.ts";
 import { createHttpSink } from "../../src/outbox/http-sink.ts";
@@ -376,6 +377,56 @@ describe("HTTP sink", () => {
   it("is transient about a receiver that hangs up", async () => {
     answer = (response) => response.destroy();
     await expect(openSink().publish([delivery(1)], never)).rejects.toMatchObject({ kind: "transient" });
+  });
+
+  it("waits no longer than it is told for a receiver that keeps silent", async () => {
+    answer = () => {};
+    const sink = openSink({ timeoutMs: 50 });
+    await expect(sink.publish([delivery(1)], never)).rejects.toMatchObject({ kind: "transient" });
+  });
+
+  it("receives no more of an answer than it needs", async () => {
+    const closed = signal();
+    answer = (response) => {
+      response.on("close", closed.give);
+      response.writeHead(200);
+      const more = (): void => {
+        while (!response.destroyed && response.write(Buffer.alloc(65_536)));
+        if (!response.destroyed) response.once("drain", more);
+      };
+      more();
+    };
+    await openSink().publish([delivery(1)], never);
+    await closed.given;
+  });
+
+  it.each([
+    [429, "7", 7_000],
+    [503, "7", 7_000],
+    [503, "86400", 300_000],
+    [503, "0", undefined],
+    [503, "-1", undefined],
+    [503, "Wed, 21 Oct 2026 07:28:00 GMT", undefined],
+    [500, "7", undefined],
+  ])("that is answered %i with retry-after %j comes again after %s ms", async (status, value, afterMs) => {
+    answer = (response) => response.writeHead(status, { "retry-after": value }).end();
+    const [verdict] =
+      (await usageSinkHandler(openSink())([messageOf(numbered(tenantId, 1))], handlerContext())) ?? [];
+    expect(verdict).toEqual({
+      kind: "retry",
+      error: `the receiver answered ${status}`,
+      ...(afterMs === undefined ? {} : { afterMs }),
+    });
+  });
+
+  it("says nothing of its token, its secret or the event when it fails", async () => {
+    const secrets = { token: "planted-token", secret: "planted-secret-of-16" };
+    answer = (response) => response.writeHead(500).end("planted answer");
+    for (const sink of [openSink(secrets), openSink({ ...secrets, url: "http://127.0.0.1:9/" })]) {
+      const error = await sink.publish([delivery(1)], never).catch((caught: unknown) => caught);
+      expect(error).toBeInstanceOf(PublishError);
+      expect(inspect(error, { depth: 10 })).not.toMatch(/planted|ünï/);
+    }
   });
 
   it("is cut off by its signal while the receiver keeps silent", async () => {
