@@ -420,6 +420,7 @@ CREATE UNIQUE INDEX chat_vector_stores_store_key ON chat_vector_stores USING btr
 CREATE INDEX chats_deleted_idx ON chats USING btree (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX chats_expiry_idx ON chats USING btree (expires_at) WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX chats_list_idx ON chats USING btree (tenant_id, user_id, updated_at DESC, id DESC) WHERE deleted_at IS NULL;
+CREATE INDEX chats_search_idx ON chats USING gin ((ARRAY[search_key(tenant_id, user_id, 0::bigint)]), search_terms(title::text)) WITH (gin_pending_list_limit='256') WHERE deleted_at IS NULL AND title IS NOT NULL;
 CREATE INDEX message_attachments_attachment_idx ON message_attachments USING btree (attachment_id, chat_id);
 CREATE INDEX message_attachments_chat_idx ON message_attachments USING btree (tenant_id, chat_id);
 CREATE INDEX message_reactions_chat_idx ON message_reactions USING btree (chat_id);

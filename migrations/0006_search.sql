@@ -74,3 +74,10 @@ create index messages_search_idx on messages
   using gin (search_keys(tenant_id, user_id, created_at), search_terms(content))
   with (gin_pending_list_limit = 256)
   where deleted_at is null and request_id is not null;
+
+-- Titles are few, but a word in one of 2,500 is found in less than a millisecond instead of thirty. A chat is
+-- updated by every send; that costs this index what it saves only if nobody ever searches.
+create index chats_search_idx on chats
+  using gin ((array[search_key(tenant_id, user_id, 0)]), search_terms(title))
+  with (gin_pending_list_limit = 256)
+  where deleted_at is null and title is not null;

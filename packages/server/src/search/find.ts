@@ -107,6 +107,8 @@ export const findHits = async (
       from chats c
       where ${visible}
         and ${here}
+        and c.title is not null
+        and array[search_key(c.tenant_id, c.user_id, 0)] && array[search_key($1, $2, 0)]
         and search_terms(c.title) @@ $3::tsquery
       order by ${list.orderBy}
       limit ${list.limit}
@@ -126,11 +128,13 @@ export const findHits = async (
     found as (
       select f.id, f.chat_id, f.created_at, 'message' as kind
       from (select * from candidates order by ${list.orderBy} offset 0) f
-      where (select true from chats c where c.id = f.chat_id and ${visible})
+      -- "is true" keeps the planner from joining: the chats are read once and looked up in memory.
+      where (f.chat_id in (select c.id from chats c where ${visible})) is true
         and (
-          not $5::boolean
+          $5::text is null
           or (
-            select search_terms(m.content) @@ $3::tsquery
+            -- The pattern costs a tenth of the words, so these are taken of what it lets pass.
+            select case when lower(m.content) ~ $5 then search_terms(m.content) @@ $3::tsquery else false end
             from messages m
             where m.id = f.id
               and m.tenant_id = $1
@@ -155,7 +159,7 @@ export const findHits = async (
       actor.userId,
       search.words.query,
       search.words.indexed,
-      search.words.recheck,
+      search.words.phrase,
       stretch.periods,
       stretch.from,
       stretch.until,

@@ -19,8 +19,8 @@ export interface WordQuery {
   readonly query: string;
   /** What the index is asked: implied by `query` and free of phrases, which an index of words cannot judge. */
   readonly indexed: string;
-  /** Whether a row the index found may still not satisfy `query`. */
-  readonly recheck: boolean;
+  /** With phrases: a regular expression their texts in lower case match, to be told by `query` then. Else null. */
+  readonly phrase: string | null;
   /** To be highlighted; excluded words are not among them. */
   readonly words: readonly FoundWord[];
 }
@@ -73,13 +73,23 @@ export const planQuery = (query: string, findable: string): WordQuery | null => 
     word: lexeme.replaceAll("''", "'").replaceAll("\\\\", "\\"),
     prefix: star !== undefined,
   }));
-  // Both words are necessary for a phrase, but both are not sufficient to exclude one.
-  const hasPhrase = /<(?:-|\d+)>/.test(query);
-  const implied = hasPhrase && !query.includes("!");
+  // All words of a phrase are necessary for it, but having them all is not sufficient to exclude one.
+  const hasPhrase = query.includes("<->") && !query.includes("!");
   return {
     query,
-    indexed: implied ? query.replaceAll(/<(?:-|\d+)>/g, "&") : query,
-    recheck: implied,
+    indexed: hasPhrase ? query.replaceAll("<->", "&") : query,
+    phrase: hasPhrase ? phrasePattern(query) : null,
     words,
   };
+};
+
+const phrases = /'(?:[^']|'')*'(?::\*)?(?: <-> '(?:[^']|'')*'(?::\*)?)+/g;
+
+/** Implied by the query; matches everything where the query has alternatives, or a word beyond letters and digits. */
+const phrasePattern = (query: string): string => {
+  const first = query.includes("|") ? undefined : query.match(phrases)?.[0];
+  const words = [...(first ?? "").matchAll(lexemes)].map(([, lexeme = ""]) => lexeme);
+  return words.every((word) => /^[\p{L}\p{N}]+$/u.test(word))
+    ? words.join(`[${separators.replaceAll(/\\u\{(\w+)\}/g, "\\U000$1")}]+`)
+    : "";
 };

@@ -22,7 +22,13 @@ export const everything: Stretch = { periods: [0], from: "-infinity", until: "in
 /** The same number as `search_period` gives. */
 const periodOf = (at: Timestamp): number => Math.floor(Date.parse(at) / periodMs);
 
-const startOf = (period: number): string => new Date(period * periodMs).toISOString();
+/** Outside of the years 1–9999, which only a forged cursor knows, there is nothing. */
+const startOf = (period: number): string => {
+  const start = new Date(period * periodMs);
+  const year = start.getUTCFullYear();
+  if (year < 1) return "-infinity";
+  return year > 9999 ? "infinity" : start.toISOString();
+};
 
 /** The 30 to 60 days from a cursor on, in its direction; without one, those up to now. */
 export const nearStretch = (cursor: Cursor | null, now: Timestamp): Stretch => {
