@@ -1,7 +1,8 @@
 import type { Actor } from "../auth/actor.ts";
 import type { Authorizer } from "../auth/authorize.ts";
-import type { Db } from "../db/pool.ts";
+import { type Db, sqlState } from "../db/pool.ts";
 import { inTransaction } from "../db/tx.ts";
+import { AppError } from "../errors.ts";
 import { type PageInfo, parseListQuery, toPage } from "../http/paging.ts";
 import { findHits, type Hit, hitList, parseText } from "./find.ts";
 import { type FoundWord, planQuery, readQuery } from "./query.ts";
@@ -50,5 +51,14 @@ export const searchChats = async (
     const near = await findHits(tx, actor, scope, search, nearStretch(request.cursor, parsed.now));
     const found = near.length > request.limit ? near : await findHits(tx, actor, scope, search, everything);
     return { ...toPage(table, request, found, keyOf), words: words.words };
+  }).catch((error: unknown) => {
+    throw sqlState(error) === "57014" ? tookTooLong(error) : error;
   });
 };
+
+const tookTooLong = (cause: unknown): AppError =>
+  new AppError("service_unavailable", {
+    detail: "The search took too long and was given up; rarer words are found faster.",
+    headers: { "retry-after": "5" },
+    cause,
+  });

@@ -214,6 +214,24 @@ describe("GET /search", () => {
     expect(await foundBy("secret")).toEqual([]);
   });
 
+  test("a search that takes too long is given up", async () => {
+    const blocker = await app.db.connect();
+    try {
+      await blocker.query("begin");
+      await blocker.query("lock table messages in access exclusive mode");
+      const { status, body } = await find("secret");
+      expect([status, body.code, body.detail]).toEqual([
+        503,
+        "service_unavailable",
+        expect.stringContaining("took too long"),
+      ]);
+    } finally {
+      await blocker.query("rollback");
+      blocker.release();
+    }
+    expect((await find("secret")).status).toBe(200);
+  });
+
   test("stores and finds the beginning of a text with more distinct words than an index entry holds", async () => {
     const chatId = await app.createChat();
     const words = Array.from({ length: 300_000 }, (_, at) => `w${at.toString(36)}`).join(" ");
