@@ -3,7 +3,7 @@ import type { TenantId, UserId } from "../auth/actor.ts";
 import type { Citation } from "../context/citations.ts";
 import type { Queryable, Statement, Timestamp } from "../db/pool.ts";
 import { type Message, type MessageView, messageView } from "./message.ts";
-import { findReactions } from "./store.ts";
+import { findReactions } from "./reaction-store.ts";
 
 /** A message as listed, with what its answer cites. */
 export interface WholeMessage {

@@ -99,13 +99,14 @@ export const findHits = async (
   const allowed = chatScopePredicate(scope, "c", 9);
   const list = compileList(search.table, search.request, 9 + allowed.values.length);
   const here = `created_at >= $7::timestamptz and created_at < $8::timestamptz and ${list.where}`;
-  const visible = `c.tenant_id = $1 and c.user_id = $2 and c.deleted_at is null and ${allowed.sql}`;
+  const visible = `c.user_id = $2 and c.deleted_at is null and ${allowed.sql}`;
   const { rows } = await tx.query<Hit>(
     `
     with titles as (
       select c.id, c.id as chat_id, c.created_at, 'title' as kind
       from chats c
-      where ${visible}
+      where c.tenant_id = $1
+        and ${visible}
         and ${here}
         and c.title is not null
         and array[search_key(c.tenant_id, c.user_id, 0)] && array[search_key($1, $2, 0)]
@@ -129,7 +130,7 @@ export const findHits = async (
       select f.id, f.chat_id, f.created_at, 'message' as kind
       from (select * from candidates order by ${list.orderBy} offset 0) f
       -- "is true" keeps the planner from joining: the chats are read once and looked up in memory.
-      where (f.chat_id in (select c.id from chats c where ${visible})) is true
+      where (f.chat_id in (select c.id from chats c where c.tenant_id = $1 and ${visible})) is true
         and (
           $5::text is null
           or (
