@@ -85,9 +85,11 @@ export class DirectConnection {
       connectionString: this.#options.url,
       application_name: this.#options.applicationName ?? "mini-chat direct",
       keepAlive: true,
+      // A notification is sent while another statement is under way.
+      pipeline: true,
       // A holder that died without closing its socket loses its locks within 30 s (ops.md §8).
       options: "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
-    });
+    } as pg.ClientConfig);
     let ended = false;
     client.on("error", (error) => this.#options.onError?.(error));
     client.on("end", () => {
