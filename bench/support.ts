@@ -33,3 +33,10 @@ export const summarise = (samples: readonly number[]): Summary => {
     mad: rank(ascending(sorted.map((value) => Math.abs(value - median))), 0.5),
   };
 };
+
+/**
+ * A size of a benchmark, or the share `BENCH_SCALE` asks for (0–1): a short run shows that everything
+ * works, its figures mean nothing.
+ */
+export const scaled = (size: number, least = 1): number =>
+  Math.max(least, Math.round(size * Math.min(1, Number(process.env["BENCH_SCALE"] ?? 1))));

@@ -219,6 +219,7 @@ create table messages (
   is_compressed boolean not null default false,
   created_at timestamp with time zone not null default now(),
   deleted_at timestamp with time zone,
+  user_id uuid,
   constraint messages_pkey PRIMARY KEY (id),
   constraint messages_chat_key UNIQUE (chat_id, id),
   constraint messages_chat_fkey FOREIGN KEY (chat_id, tenant_id) REFERENCES chats(id, tenant_id) ON DELETE CASCADE,
@@ -419,10 +420,12 @@ CREATE UNIQUE INDEX chat_vector_stores_store_key ON chat_vector_stores USING btr
 CREATE INDEX chats_deleted_idx ON chats USING btree (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX chats_expiry_idx ON chats USING btree (expires_at) WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX chats_list_idx ON chats USING btree (tenant_id, user_id, updated_at DESC, id DESC) WHERE deleted_at IS NULL;
+CREATE INDEX chats_search_idx ON chats USING gin ((ARRAY[search_key(tenant_id, user_id, 0::bigint)]), search_terms(title::text)) WITH (gin_pending_list_limit='256') WHERE deleted_at IS NULL AND title IS NOT NULL;
 CREATE INDEX message_attachments_attachment_idx ON message_attachments USING btree (attachment_id, chat_id);
 CREATE INDEX message_attachments_chat_idx ON message_attachments USING btree (tenant_id, chat_id);
 CREATE INDEX message_reactions_chat_idx ON message_reactions USING btree (chat_id);
 CREATE INDEX messages_order_idx ON messages USING btree (chat_id, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX messages_search_idx ON messages USING gin (search_keys(tenant_id, user_id, created_at), search_terms(content)) WITH (gin_pending_list_limit='256') WHERE deleted_at IS NULL AND request_id IS NOT NULL;
 CREATE UNIQUE INDEX messages_turn_role_key ON messages USING btree (chat_id, request_id, role) WHERE request_id IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX outbox_dead_fingerprint_idx ON outbox_dead USING btree (fingerprint);
 CREATE INDEX outbox_dead_status_idx ON outbox_dead USING btree (status, last_failed_at);
@@ -434,6 +437,8 @@ CREATE CONSTRAINT TRIGGER chat_turns_answer_check AFTER INSERT OR UPDATE OF stat
 CREATE TRIGGER chat_turns_request_immutable BEFORE UPDATE OF request_fingerprint ON chat_turns FOR EACH ROW WHEN (old.request_fingerprint IS DISTINCT FROM new.request_fingerprint) EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER chat_turns_reserve_immutable BEFORE UPDATE OF reserve_tokens, reserved_credits_micro, policy_version_applied, max_output_tokens_applied, minimal_generation_floor_applied, effective_model, effective_tier, input_multiplier_micro_applied, output_multiplier_micro_applied ON chat_turns FOR EACH ROW WHEN (old.reserve_tokens IS NOT NULL AND (old.reserve_tokens IS DISTINCT FROM new.reserve_tokens OR old.reserved_credits_micro IS DISTINCT FROM new.reserved_credits_micro OR old.policy_version_applied IS DISTINCT FROM new.policy_version_applied OR old.max_output_tokens_applied IS DISTINCT FROM new.max_output_tokens_applied OR old.minimal_generation_floor_applied IS DISTINCT FROM new.minimal_generation_floor_applied OR old.effective_model::text IS DISTINCT FROM new.effective_model::text OR old.effective_tier::text IS DISTINCT FROM new.effective_tier::text OR old.input_multiplier_micro_applied IS DISTINCT FROM new.input_multiplier_micro_applied OR old.output_multiplier_micro_applied IS DISTINCT FROM new.output_multiplier_micro_applied)) EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER chats_owner_immutable BEFORE UPDATE OF tenant_id, user_id, model ON chats FOR EACH ROW WHEN (old.tenant_id IS DISTINCT FROM new.tenant_id OR old.user_id IS DISTINCT FROM new.user_id OR old.model::text IS DISTINCT FROM new.model::text) EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER messages_owner BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION set_message_owner();
+CREATE TRIGGER messages_owner_immutable BEFORE UPDATE OF user_id ON messages FOR EACH ROW WHEN (old.user_id IS DISTINCT FROM new.user_id) EXECUTE FUNCTION refuse_change();
 
 CREATE OR REPLACE FUNCTION public.check_completed_turn()
  RETURNS trigger
@@ -901,5 +906,44 @@ AS $function$
 begin
   raise exception 'immutable columns of % must not change', tg_table_name
     using errcode = 'check_violation', table = tg_table_name, constraint = tg_name;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION public.search_key(tenant_id uuid, user_id uuid, period bigint)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+RETURN uuid_hash_extended(user_id, uuid_hash_extended(tenant_id, period));
+
+CREATE OR REPLACE FUNCTION public.search_keys(tenant_id uuid, user_id uuid, at timestamp with time zone)
+ RETURNS bigint[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN ARRAY[search_key(tenant_id, user_id, (0)::bigint), search_key(tenant_id, user_id, search_period(at))];
+
+CREATE OR REPLACE FUNCTION public.search_period(at timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+RETURN (floor((EXTRACT(epoch FROM (at AT TIME ZONE 'UTC'::text)) / (2592000)::numeric)))::bigint;
+
+CREATE OR REPLACE FUNCTION public.search_terms(content text)
+ RETURNS tsvector
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+RETURN to_tsvector('simple'::regconfig, regexp_replace("left"(content, 50000), '[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00a9\u00ab-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u060c\u061b\u061f\u06d4\u0964\u0965\u2000-\u2bff\u3000-\u3004\u3008-\u3020\ufe10-\ufe6f\ufeff-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufff0-\uffff\U0001f000-\U0001faff]+'::text, ' '::text, 'g'::text));
+
+CREATE OR REPLACE FUNCTION public.set_message_owner()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  new.user_id := (
+    select c.user_id
+    from chats c
+    where c.id = new.chat_id
+      and c.tenant_id = new.tenant_id
+  );
+  return new;
 end
 $function$;

@@ -16,6 +16,7 @@ const rows = [
   ["policy", "quota", "usage", "audit", "context"],
   ["chats"],
   ["messages", "attachments"],
+  ["search", "export"],
   ["summaries"],
   ["turns"],
   // The composition root and what only it may use.

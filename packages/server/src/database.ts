@@ -1,7 +1,10 @@
 import type { Config } from "./config/schema.ts";
 import { type EmbeddedPostgres, startEmbedded } from "./db/embedded.ts";
 import { migrate } from "./db/migrate.ts";
-import { Db, isConnectionLost } from "./db/pool.ts";
+import { MigrationError } from "./db/migration.ts";
+import { Db, isConnectionLost, type PoolOptions } from "./db/pool.ts";
+import { requireSessionLocks } from "./db/session-locks.ts";
+import { asDatabaseError } from "./db/unusable.ts";
 import { invariant } from "./lib/assert.ts";
 import { backoffMs } from "./lib/backoff.ts";
 import { sleep } from "./lib/sleep.ts";
@@ -21,7 +24,7 @@ const toleratedClockMs = 5_000;
 /**
  * Steps 3–4 of the start (ops.md §3): brings up the embedded server or reaches the external one
  * within 30 s, migrates by mode, and warns when the clocks differ. Throws `EmbeddedError`,
- * `MigrationError` or the connection's error.
+ * `MigrationError` or `DatabaseError`.
  */
 export const openDatabase = async (config: Config, logger: Logger): Promise<OpenDatabase> => {
   const { database } = config;
@@ -32,29 +35,39 @@ export const openDatabase = async (config: Config, logger: Logger): Promise<Open
   const url = embedded?.url ?? database.url?.reveal();
   invariant(url !== undefined, "an external database has its url");
   const directUrl = embedded?.url ?? database.direct_url?.reveal() ?? url;
-  const db = new Db({
-    url,
-    maxConnections: database.max_connections,
-    acquireTimeoutMs: database.acquire_timeout_secs * 1_000,
-    statementTimeoutMs: database.statement_timeout_ms,
-    lockTimeoutMs: database.lock_timeout_ms,
-    idleInTransactionTimeoutMs: database.idle_in_transaction_timeout_ms,
-    onError: (error) => logger.warn({ err: error }, "idle database connection lost"),
-  });
+  let db: Db | undefined;
   const close = async (): Promise<void> => {
-    await db.close();
+    await db?.close();
     await embedded?.stop();
   };
   try {
+    db = connectedBy(url, config, logger);
     await reach(db, embedded);
+    if (embedded === null) await requireSessionLocks(directUrl);
     await migrate({ url: directUrl, mode: database.migrations, logger });
     await compareClocks(db, logger);
+    return { db, directUrl, close };
   } catch (error) {
     await close().catch(() => {});
-    throw error;
+    throw error instanceof MigrationError ? error : asDatabaseError(error);
   }
-  return { db, directUrl, close };
 };
+
+const connectedBy = (url: string, config: Config, logger: Logger): Db =>
+  new Db({
+    ...poolOptions(config, url),
+    onError: (error) => logger.warn({ err: error }, "idle database connection lost"),
+  });
+
+/** A pool with the limits of the configuration (ops.md §2.2). */
+export const poolOptions = ({ database }: Pick<Config, "database">, url: string): PoolOptions => ({
+  url,
+  maxConnections: database.max_connections,
+  acquireTimeoutMs: database.acquire_timeout_secs * 1_000,
+  statementTimeoutMs: database.statement_timeout_ms,
+  lockTimeoutMs: database.lock_timeout_ms,
+  idleInTransactionTimeoutMs: database.idle_in_transaction_timeout_ms,
+});
 
 /** Waits for an external server that is still starting; an embedded one accepts already. */
 const reach = async (db: Db, embedded: EmbeddedPostgres | null): Promise<void> => {

@@ -17,6 +17,8 @@ export interface Simulator {
   clearScenarios(): void;
   /** Answers every text that no row of the table knows (providers.md §11.2); null for the usual answer. */
   setDefault(scenario: Scenario | null): void;
+  /** Answers every request for a thread summary; null for the usual answer. */
+  setSummary(scenario: Scenario | null): void;
   /** The latest 1,000 requests to the provider APIs, oldest first. */
   requests(): readonly CapturedRequest[];
   clearRequests(): void;
@@ -72,6 +74,7 @@ const controls = (world: World): Omit<Simulator, "port" | "url" | "close"> => ({
   enqueue: (...scenarios) => world.program.enqueue(scenarios.map((scenario) => parseScenario(scenario, ""))),
   clearScenarios: () => world.program.clear(),
   setDefault: (scenario) => world.change({ default_scenario: scenario && parseScenario(scenario, "") }),
+  setSummary: (scenario) => world.change({ summary_scenario: scenario && parseScenario(scenario, "") }),
   requests: () => world.recorder.requests,
   clearRequests: () => world.recorder.clear(),
   waitForRequest: (predicate = () => true) => world.recorder.waitFor(predicate),

@@ -28,6 +28,7 @@ export interface SimulatorState {
   /** What is left of the programmed failures. */
   readonly fail: Faults;
   readonly default_scenario: Scenario | null;
+  readonly summary_scenario: Scenario | null;
   readonly waiting_scenarios: number;
   readonly requests: number;
   readonly active: number;
@@ -43,7 +44,12 @@ export interface StateChange {
   readonly indexing?: Partial<Indexing>;
   readonly fail?: Readonly<Partial<Record<Operation, Fault | null>>>;
   readonly default_scenario?: Scenario | null;
+  /** Answers requests for a thread summary; null for the usual answer. */
+  readonly summary_scenario?: Scenario | null;
 }
+
+const scenario: Check<Scenario | null> = (value, path) =>
+  value === null ? null : parseScenario(value, path);
 
 const fault: Check<Fault | null> = (value, path) => (value === null ? null : faultObject(value, path));
 
@@ -70,7 +76,8 @@ export const parseStateChange: Check<StateChange> = object<StateChange>({
     indexing: fault,
     deletion: fault,
   }),
-  default_scenario: (value, path) => (value === null ? null : parseScenario(value, path)),
+  default_scenario: scenario,
+  summary_scenario: scenario,
 });
 
 /** What of the storage's behaviour is programmed. */

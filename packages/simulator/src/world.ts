@@ -28,6 +28,7 @@ export class World {
       indexing: behaviour.indexing,
       fail: behaviour.faults,
       default_scenario: program.fallback,
+      summary_scenario: program.summary,
       waiting_scenarios: program.waiting,
       requests: recorder.count,
       active: recorder.active.size,
@@ -40,6 +41,7 @@ export class World {
 
   change(change: StateChange): void {
     if (change.default_scenario !== undefined) this.program.fallback = change.default_scenario;
+    if (change.summary_scenario !== undefined) this.program.summary = change.summary_scenario;
     this.behaviour.change(change);
   }
 
@@ -47,6 +49,7 @@ export class World {
   reset(): void {
     this.program.clear();
     this.program.fallback = null;
+    this.program.summary = null;
     this.recorder.clear();
     this.gates.reset();
     this.files.reset();

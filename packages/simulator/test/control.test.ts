@@ -85,6 +85,22 @@ describe("the control API (providers.md §11.4)", () => {
     expect(simulator.state()).toMatchObject({ missing_deletes: "not_found", requests: 1 });
   });
 
+  test("requests for a thread summary have an answer of their own", async () => {
+    const simulator = await simulatorFor();
+    simulator.setDefault({ events: [{ text: "to a chat" }] });
+    const asked = async (type: string): Promise<string> => {
+      const body = { ...ask("PING"), stream: false, metadata: { request_type: type } };
+      return JSON.stringify(await (await post(simulator, "/v1/responses", body)).json());
+    };
+    expect(await asked("chat")).toContain("PONG");
+    expect(await asked("summary")).toContain("<summary>\\nPurpose: a simulated summary.");
+    await post(simulator, "/__sim/state", { summary_scenario: { events: [{ text: "mine" }] } });
+    expect(await asked("summary")).toContain("mine");
+    expect(await asked("chat")).toContain("PONG");
+    simulator.setSummary(null);
+    expect(await asked("summary")).toContain("a simulated summary");
+  });
+
   test("reset makes everything new", async () => {
     const simulator = await simulatorFor({ name: "queued" });
     const fresh = (await simulatorFor()).state();
@@ -93,6 +109,7 @@ describe("the control API (providers.md §11.4)", () => {
       indexing: { status: "failed", polls: 1 },
       fail: { deletion: { times: 1 } },
       default_scenario: {},
+      summary_scenario: {},
     });
     await post(simulator, "/v1/vector_stores", {});
     simulator.open("gate");

@@ -5,7 +5,8 @@ import { AppError } from "../errors.ts";
 import { createOpsServer, type OpsServer } from "../http/ops-server.ts";
 import { createHttpServer, type HttpServer } from "../http/server.ts";
 import type { Handlers } from "../outbox/message.ts";
-import { queueKinds } from "../outbox/queue.ts";
+import { queueKinds, queueSettings } from "../outbox/queue.ts";
+import { registerOutboxAdmin } from "../outbox/routes.ts";
 import { registerPolicyNotify } from "../policy/routes.ts";
 import type { Overrides } from "./given.ts";
 import { createAppHealth } from "./health.ts";
@@ -43,7 +44,18 @@ export const createListeners = (
   return {
     ops: createOpsServer({
       ...common,
-      register: (ops) => registerPolicyNotify(ops, { policy, token: config.internal.api_token }),
+      register: (ops) => {
+        registerPolicyNotify(ops, { policy, token: config.internal.api_token });
+        registerOutboxAdmin(ops, {
+          db,
+          logger,
+          metrics,
+          flush: parts.outbox.flush,
+          queues: queueSettings(config.outbox),
+          token: config.server.admin_token,
+          retentionDays: config.outbox.dead_letter_retention_days,
+        });
+      },
     }),
     api: createHttpServer({
       ...common,

@@ -11,6 +11,7 @@ import type { Given } from "./given.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
 import type { Opened } from "./shutdown.ts";
 import { createDelivery, type Delivery } from "./sinks.ts";
+import { summaryHandler } from "./summaries.ts";
 import type { Parts } from "./turn-deps.ts";
 
 export interface Built {
@@ -54,15 +55,6 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     plugin,
     providerIds,
   });
-  const delivery = await createDelivery({
-    config,
-    db: ground.db,
-    usagePlugin: plugin,
-    auditPlugins: overrides.auditPlugins ?? {},
-    logger,
-    metrics,
-  });
-  opened.push({ name: "sinks", close: delivery.close });
   const registry = createProviderRegistry({
     providers: config.providers,
     egress: config.egress,
@@ -72,6 +64,16 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     logger,
   });
   opened.push({ name: "providers", close: () => registry.close() });
+  const delivery = await createDelivery({
+    config,
+    db: ground.db,
+    usagePlugin: plugin,
+    auditPlugins: overrides.auditPlugins ?? {},
+    threadSummary: summaryHandler({ ...ground, policy, registry, outbox: outbox.enqueuer }),
+    logger,
+    metrics,
+  });
+  opened.push({ name: "sinks", close: delivery.close });
   warnOfMissingSecrets(ground, given.secrets);
   return {
     outbox,

@@ -1,9 +1,11 @@
 import { markChatAttachmentsForCleanup } from "../attachments/store.ts";
 import { registerChatRoutes } from "../chats/routes.ts";
+import { registerExportRoutes } from "../export/routes.ts";
 import type { ApiServer } from "../http/server.ts";
 import { registerMessageRoutes } from "../messages/routes.ts";
 import { registerModelRoutes } from "../policy/routes.ts";
 import { registerQuotaRoutes } from "../quota/routes.ts";
+import { registerSearchRoutes } from "../search/routes.ts";
 import { stopTurns } from "../turns/cancel.ts";
 import { registerMutationRoutes } from "../turns/mutation-routes.ts";
 import { registerTurnRoutes, type TurnRoutesDeps } from "../turns/routes.ts";
@@ -24,6 +26,8 @@ export const registerOperations = (api: ApiServer, parts: Parts, turns: TurnRout
     stopTurns: (turnIds) => stopTurns(turns, turnIds, "chat_deleted"),
   });
   registerMessageRoutes(api, { db, authorizer });
+  registerExportRoutes(api, { db, authorizer, stalledMs: turns.stalledMs });
+  registerSearchRoutes(api, { db, authorizer });
   registerTurnRoutes(api, turns);
   registerMutationRoutes(api, turns);
   registerModelRoutes(api, { authorizer, policy });

@@ -28,6 +28,7 @@ export interface DeliveryDeps {
   readonly usagePlugin: UsagePublisher;
   /** Audit plugins of the embedding program, by the name `plugins.audit.type` may give. */
   readonly auditPlugins: Readonly<Record<string, AuditPlugin>>;
+  readonly threadSummary: Handlers["thread_summary"];
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
@@ -58,7 +59,7 @@ export const createDelivery = async (deps: DeliveryDeps): Promise<Delivery> => {
         audit: await auditHandler(deps, open),
         attachment_cleanup: "keep_waiting",
         chat_cleanup: "keep_waiting",
-        thread_summary: "keep_waiting",
+        thread_summary: deps.threadSummary,
         doc_summary: "keep_waiting",
       },
       close,

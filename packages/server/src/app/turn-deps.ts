@@ -8,6 +8,7 @@ import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
 import type { PolicyService } from "../policy/service.ts";
 import type { ProviderRegistry } from "../providers/contract.ts";
 import { readQuotaWarnings } from "../quota/status.ts";
+import type { SummaryRules } from "../summaries/trigger.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { RunningTurns } from "../turns/cancellation.ts";
@@ -65,6 +66,15 @@ export const turnDeps = (parts: Parts): TurnRoutesDeps => {
   };
 };
 
+const summaryRules = ({ thread_summary_worker: worker, context }: Config): SummaryRules | null =>
+  worker.enabled
+    ? {
+        thresholdPct: worker.compression_threshold_pct,
+        // What would not be sent any more has no reason to stay outside of the summary.
+        keepRecent: Math.min(worker.keep_recent_messages, context.recent_messages_limit),
+      }
+    : null;
+
 const settingsOf = (config: Config) => {
   const { streaming, quota, estimation_budgets: budgets } = config;
   return {
@@ -74,6 +84,7 @@ const settingsOf = (config: Config) => {
     maxOutputTokens: streaming.max_output_tokens,
     overshootToleranceBp: overshootToleranceBp(config),
     auditContent: config.audit.include_content,
+    summaryRules: summaryRules(config),
     estimationBudgets: {
       bytesPerTokenConservative: budgets.bytes_per_token_conservative,
       fixedOverheadTokens: budgets.fixed_overhead_tokens,

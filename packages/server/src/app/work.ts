@@ -1,5 +1,6 @@
 import type { DirectConnection } from "../db/direct.ts";
 import { startLoop } from "../lib/loop.ts";
+import { purgeDeadLetters } from "../outbox/dead-letters.ts";
 import type { Handlers } from "../outbox/message.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 import { cancelChannel, onCancelNotification } from "../turns/cancel.ts";
@@ -25,6 +26,7 @@ export const startWork = async (
   if (config.role !== "api") {
     await outbox.start(handlers);
     startWatchdog(parts, direct, opened);
+    startDeadLetterRetention(parts, direct, opened);
   }
   if (config.role !== "worker") await startTurnKeeping(parts, direct, opened);
 };
@@ -46,7 +48,7 @@ const startWatchdog = (parts: Parts, direct: DirectConnection, opened: Opened[])
   const { enabled, scan_interval_secs: intervalSecs, timeout_secs: timeoutSecs } = config.orphan_watchdog;
   if (!enabled) return;
   const limits = { timeoutSecs, deadOwnerSecs, leaseSecs: config.instance_lease_secs };
-  const deps = { ...parts, overshootToleranceBp: overshootToleranceBp(config) };
+  const deps = { ...parts, overshootToleranceBp: overshootToleranceBp(config), failing: new Set<string>() };
   const job = startLeaderJob(
     { ...parts, direct },
     {
@@ -57,4 +59,21 @@ const startWatchdog = (parts: Parts, direct: DirectConnection, opened: Opened[])
     },
   );
   opened.push({ name: "orphan watchdog", close: job.stop });
+};
+
+// Second key of the advisory lock of everything that is kept for a time (ops.md §8).
+const retentionLockId = 5;
+
+const startDeadLetterRetention = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
+  const scope = { olderThanDays: parts.config.outbox.dead_letter_retention_days };
+  const job = startLeaderJob(
+    { ...parts, direct },
+    {
+      name: "dead_letter_retention",
+      lockId: retentionLockId,
+      intervalMs: 3_600_000,
+      run: (signal) => purgeDeadLetters(parts, scope, { actor: "retention", signal }),
+    },
+  );
+  opened.push({ name: "dead letter retention", close: job.stop });
 };

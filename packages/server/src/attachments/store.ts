@@ -177,3 +177,34 @@ export const findLinkedAttachmentIds = async (
   messageId: string,
 ): Promise<string[]> =>
   (await db.query<{ id: string }>(selectLinked, [chatId, tenantId, messageId])).rows.map((row) => row.id);
+
+export type AttachmentNameRow = Omit<
+  AttachmentSummaryRow,
+  "thumbnail" | "thumbnailWidth" | "thumbnailHeight"
+>;
+
+const selectNamesOfMessages: Statement = {
+  name: "attachments_names_of_messages",
+  text: `
+    select
+      l.message_id as "messageId", a.id as "attachmentId", a.attachment_kind as kind, a.filename, a.status
+    from message_attachments l
+    join attachments a on a.id = l.attachment_id and a.chat_id = l.chat_id
+    where l.chat_id = $1
+      and l.tenant_id = $2
+      and a.tenant_id = $2
+      and l.message_id = any($3::uuid[])
+      and a.deleted_at is null
+    order by l.position, l.created_at, l.attachment_id`,
+};
+
+/** As `findAttachmentsOfMessages`, without the thumbnails. */
+export const findAttachmentNamesOfMessages = async (
+  db: Queryable,
+  tenantId: TenantId,
+  chatId: string,
+  messageIds: readonly string[],
+): Promise<AttachmentNameRow[]> =>
+  messageIds.length === 0
+    ? []
+    : (await db.query<AttachmentNameRow>(selectNamesOfMessages, [chatId, tenantId, messageIds])).rows;

@@ -40,37 +40,46 @@ export const createAuthorizer = (
     try {
       return await askPdp({ url: config.url ?? "", timeoutMs: config.timeout_ms }, actor, request);
     } catch (cause) {
-      logger.error({ ...named(request), error_code: "internal_error", err: cause }, "policy point failed");
+      logger.error(
+        { ...named(actor, request), error_code: "internal_error", err: cause },
+        "policy point failed",
+      );
       throw new AppError("internal_error", { cause });
     }
   };
   return {
     authorize: async (actor, request) => {
       const decision = await decide(actor, request);
-      if (!decision.allowed) return refuse(logger, request, "denied");
+      if (!decision.allowed) return refuse(logger, actor, request, "denied");
       const { supported, required } = resources[request.resourceType];
       const compiled = compileConstraints(decision.constraints, { required, supported });
-      if (compiled.kind === "error") return refuse(logger, request, compiled.reason);
+      if (compiled.kind === "error") return refuse(logger, actor, request, compiled.reason);
       if (compiled.dropped > 0) {
-        logger.warn({ ...named(request), dropped: compiled.dropped }, "policy constraints not understood");
+        logger.warn(
+          { ...named(actor, request), dropped: compiled.dropped },
+          "policy constraints not understood",
+        );
       }
       const scope = scopeFor(actor, compiled.rules);
       // Models and quota have no row to hide behind a 404: a scope without the caller is a refusal.
       if (request.resourceType !== "chat" && !scope.admits({})) {
-        return refuse(logger, request, "outside the constraints");
+        return refuse(logger, actor, request, "outside the constraints");
       }
       return scope;
     },
   };
 };
 
-const named = ({ resourceType, action }: AccessRequest): object => ({
+const named = (actor: Actor, { resourceType, action }: AccessRequest): object => ({
   processing_stage: "auth",
+  tenant_id: actor.tenantId,
+  user_id: actor.userId,
+  requester_type: actor.subjectType,
   resource_type: resourceType,
   action,
 });
 
-const refuse = (logger: Logger, request: AccessRequest, reason: string): never => {
-  logger.info({ ...named(request), reason, error_code: "forbidden" }, "access refused");
+const refuse = (logger: Logger, actor: Actor, request: AccessRequest, reason: string): never => {
+  logger.info({ ...named(actor, request), reason, error_code: "forbidden" }, "access refused");
   throw new AppError("forbidden");
 };

@@ -20,7 +20,7 @@ export interface ChatRoutesDeps extends CreateDeps, RemoveDeps {
   readonly apiRoot: string;
 }
 
-const chatSchema = z
+export const chatSchema = z
   .object({
     id: uuidOut(),
     model: z.string(),

@@ -1,4 +1,4 @@
-import type { Actor, TenantId } from "../auth/actor.ts";
+import type { Actor, TenantId, UserId } from "../auth/actor.ts";
 import type { Queryable, Result, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
 import type { Chat } from "./chat.ts";
@@ -12,6 +12,7 @@ export const chatColumns = `
         select count(*)
         from messages m
         where m.chat_id = c.id
+          and m.tenant_id = c.tenant_id
           and m.deleted_at is null
       ) as "messageCount",
       c.created_at as "createdAt", c.updated_at as "updatedAt"`;
@@ -141,3 +142,39 @@ export const findModelForTenant = async (
   chatId: string,
 ): Promise<string | null> =>
   (await db.query<{ model: string }>(selectModelOfTenant, [chatId, tenantId])).rows[0]?.model ?? null;
+
+const selectOwner: Statement = {
+  name: "chat_owner_of_tenant",
+  text: `
+    select user_id as "userId"
+    from chats
+    where id = $1
+      and tenant_id = $2
+      and deleted_at is null`,
+};
+
+/** The owner of a live chat of the tenant, for work in nobody's name; null when deleted or absent. */
+export const findOwnerForTenant = async (
+  db: Queryable,
+  tenantId: TenantId,
+  chatId: string,
+): Promise<UserId | null> =>
+  (await db.query<{ userId: UserId }>(selectOwner, [chatId, tenantId])).rows[0]?.userId ?? null;
+
+const lockLive: Statement = {
+  name: "chat_lock_live",
+  text: `
+    select model
+    from chats
+    where id = $1
+      and tenant_id = $2
+      and deleted_at is null
+    for no key update`,
+};
+
+/**
+ * Locks a live chat of the tenant against sends, mutations and deletion, for work in nobody's name;
+ * its selected model, null when deleted or absent.
+ */
+export const lockLiveChat = async (tx: Tx, tenantId: TenantId, chatId: string): Promise<string | null> =>
+  (await tx.query<{ model: string }>(lockLive, [chatId, tenantId])).rows[0]?.model ?? null;

@@ -1,3 +1,5 @@
+import { type ParsedOutbox, parseOutboxArguments } from "./outbox-arguments.ts";
+
 export const commands = ["serve", "migrate", "check-config"] as const;
 export type Command = (typeof commands)[number];
 
@@ -11,18 +13,17 @@ export interface Arguments {
   readonly flags: Readonly<Record<string, string>>;
 }
 
-export type ParsedArguments =
-  | { readonly kind: "run"; readonly given: Arguments }
-  | { readonly kind: "help" }
-  | { readonly kind: "wrong"; readonly message: string };
+export type ParsedArguments = { readonly kind: "run"; readonly given: Arguments } | ParsedOutbox;
 
 export const usage = `usage: mini-chat [serve] [--config FILE] [--KEY=VALUE …]
        mini-chat migrate [--dry-run] [--config FILE] [--KEY=VALUE …]
        mini-chat check-config [--config FILE] [--KEY=VALUE …]
+       mini-chat outbox COMMAND [FLAGS] [--config FILE] [--KEY=VALUE …]
 
   serve          serve the API until SIGTERM (the default)
   migrate        bring the database schema to this version; --dry-run only tells
   check-config   check the configuration and print it, secrets masked
+  outbox         look after events: status, dead letters, partitions; outbox --help
 
   --KEY=VALUE    one configuration key, e.g. --server.bind_address=127.0.0.1:8087;
                  the environment does the same: MINI_CHAT__SERVER__BIND_ADDRESS
@@ -40,7 +41,11 @@ export const parseArguments = (argv: readonly string[]): ParsedArguments => {
   const flags: Record<string, string> = {};
   const rest = [...argv];
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
-    if (word === "--help" || word === "-h" || word === "help") return { kind: "help" };
+    if (word === "outbox" && command === undefined && !dryRun) {
+      const before = argv.slice(0, argv.length - rest.length - 1);
+      return parseOutboxArguments([...rest, ...before]);
+    }
+    if (word === "--help" || word === "-h" || word === "help") return { kind: "help", text: usage };
     if (word === "--dry-run") {
       dryRun = true;
     } else if (word.startsWith("--")) {
@@ -60,4 +65,4 @@ export const parseArguments = (argv: readonly string[]): ParsedArguments => {
   return { kind: "run", given: { command: command ?? "serve", config, dryRun, flags } };
 };
 
-const wrong = (message: string): ParsedArguments => ({ kind: "wrong", message });
+const wrong = (message: string): ParsedArguments => ({ kind: "wrong", message, text: usage });

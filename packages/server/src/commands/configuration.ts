@@ -5,6 +5,7 @@ import { isLoopback, parseHostPort } from "../config/fields.ts";
 import { loadConfig } from "../config/load.ts";
 import { type Config, ConfigError } from "../config/schema.ts";
 import { createStaticPlugin } from "../policy/static-plugin.ts";
+import { hasAdapter } from "../providers/registry.ts";
 import type { Arguments } from "./arguments.ts";
 
 export interface Configuration {
@@ -16,7 +17,10 @@ export interface Configuration {
  * The configuration of a command line. Without a file it is the development configuration, whose
  * well-known token must not be reachable from elsewhere. Throws `ConfigError` with every problem.
  */
-export const configurationOf = (given: Arguments, simulatorPort: number | null): Configuration => {
+export const configurationOf = (
+  given: Pick<Arguments, "config" | "flags">,
+  simulatorPort: number | null,
+): Configuration => {
   const env = processEnv();
   const verdict = loadConfig({
     file: given.config,
@@ -31,12 +35,20 @@ export const configurationOf = (given: Arguments, simulatorPort: number | null):
     const message = "the development configuration serves on loopback only; give --config";
     throw new ConfigError([{ key: "server.bind_address", message }]);
   }
+  checkProviderKinds(config);
   checkCatalog(config);
   return { config, warnings };
 };
 
 const hasDevelopmentToken = ({ auth }: Config): boolean =>
   auth.tokens.some(({ token }) => token.reveal() === DEVELOPMENT_TOKEN);
+
+const checkProviderKinds = ({ providers }: Config): void => {
+  const problems = Object.entries(providers)
+    .filter(([, { kind }]) => !hasAdapter(kind))
+    .map(([id, { kind }]) => ({ key: `providers.${id}.kind`, message: `${kind} is not supported yet` }));
+  if (problems.length > 0) throw new ConfigError(problems);
+};
 
 /** The catalog's entries are the policy slice's to judge; a bad one is a problem of the configuration. */
 const checkCatalog = (config: Config): void => {

@@ -1,10 +1,12 @@
 import { startEmbedded } from "../db/embedded.ts";
 import { migrate } from "../db/migrate.ts";
+import { MigrationError } from "../db/migration.ts";
+import { asDatabaseError } from "../db/unusable.ts";
 import { invariant } from "../lib/assert.ts";
 import type { Arguments } from "./arguments.ts";
 import { configurationOf } from "./configuration.ts";
 
-/** `mini-chat migrate [--dry-run]` (data.md §7). Throws `MigrationError`, `EmbeddedError`. */
+/** `mini-chat migrate [--dry-run]` (data.md §7). Throws `MigrationError`, `EmbeddedError`, `DatabaseError`. */
 export const migrateCommand = async (given: Arguments): Promise<number> => {
   const { config } = configurationOf(given, 1);
   const { database } = config;
@@ -17,6 +19,8 @@ export const migrateCommand = async (given: Arguments): Promise<number> => {
     for (const { name } of files) console.log(`${verb} ${name}`);
     if (files.length === 0) console.log("the schema is up to date");
     return 0;
+  } catch (error) {
+    throw error instanceof MigrationError ? error : asDatabaseError(error);
   } finally {
     await embedded?.stop();
   }

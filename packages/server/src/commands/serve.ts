@@ -73,16 +73,23 @@ const announce = (
   );
 };
 
+/** A signal that follows another so soon is its echo: a terminal and npm both pass Ctrl-C on. */
+const echoMs = 1_000;
+
 /**
- * Resolves with 0 at the first SIGTERM or SIGINT, with 1 at an error nobody caught. A signal that comes
- * after that is told to `again`, and one more ends the process on the spot.
+ * Resolves with 0 at the first SIGTERM, SIGINT or SIGHUP, with 1 at an error nobody caught. A signal that
+ * comes 1 s or more after the last one is told to `again`, and one more ends the process on the spot.
  */
 const stopSignal = (logger: Logger, again: () => Promise<never>): Promise<number> => {
   const { promise, resolve } = Promise.withResolvers<number>();
   let stopping = false;
   let leaving = false;
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  let heededAt = Number.NEGATIVE_INFINITY;
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
     process.on(signal, () => {
+      const now = performance.now();
+      if (now - heededAt < echoMs) return;
+      heededAt = now;
       if (leaving) process.exit(1);
       leaving = stopping;
       stopping = true;

@@ -36,7 +36,11 @@ export const configDocument = z.strictObject({
   role: z.enum(["all", "api", "worker"]).default("all"),
   url_prefix: z
     .string()
-    .regex(/^(\/[^/?#\s]+)*$/, "must be empty or start with '/' and not end with '/'")
+    // Of unreserved characters (RFC 3986): the router gives others, such as a colon, a meaning of their own.
+    .regex(
+      /^(\/[A-Za-z0-9._~-]+)*$/,
+      "must be empty, or '/' and letters, digits, '.', '_', '~' and '-', once or several times",
+    )
     .default(""),
   server: serverSection,
   internal: internalSection,

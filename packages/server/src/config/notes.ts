@@ -18,7 +18,10 @@ const egressTimer = "that timer for this provider alone";
 /** The effect of every key, for `docs/configuration.md`. A test keeps it complete. */
 export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = {
   role: "`all` runs everything; `api` the API and turns; `worker` the outbox, the jobs and the ops listener",
-  url_prefix: { effect: "prefix of every public route", valid: "empty, or `/…` without a final `/`" },
+  url_prefix: {
+    effect: "prefix of every public route",
+    valid: "empty, or `/…` without a final `/`, of letters, digits and `._~-`",
+  },
 
   "server.bind_address": { effect: "public listener; port 0 takes a free one", valid: hostPort },
   "server.ops_bind_address": {

@@ -11,3 +11,7 @@ export const itemTokens = (text: string, budgets: EstimationBudgets): number => 
     BigInt(budgets.fixedOverheadTokens);
   return Number((base * BigInt(100 + budgets.safetyMarginPct)) / 100n);
 };
+
+/** Tokens of a text by itself, rounded up: what is stored of a summary (context.md §6.3). */
+export const plainTokens = (text: string, budgets: EstimationBudgets): number =>
+  Math.ceil(Buffer.byteLength(text) / budgets.bytesPerTokenConservative);

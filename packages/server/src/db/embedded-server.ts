@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
 import { chmod, chown, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -71,6 +71,12 @@ export const isServerOf = (pid: number, dir: string): boolean => {
   return args !== null && args[1] === "-D" && args[2] === dir;
 };
 
+/** Directory of the socket of the server that runs on this cluster; null when none does. */
+export const socketOf = (dir: string): string | null => {
+  const found = readLockFile(dir);
+  return found?.ready === true && isServerOf(found.pid, dir) ? found.socketDir : null;
+};
+
 const commandLine = (cluster: Cluster, socketDir: string, settings: Settings): string[] => [
   cluster.binaries.postgres,
   ...["-D", cluster.dir],
@@ -98,8 +104,9 @@ export const runServer = async (
       return { pid: found.pid, socketDir: found.socketDir, adopted: true };
     }
     await stopServer(found.pid, cluster.dir);
-  } else if (found !== null && argumentsOf(found.pid) !== null) {
-    // The id belongs to a stranger now, for whom PostgreSQL would wait in vain.
+  } else if (found !== null && existsSync(`/proc/${found.pid}`)) {
+    // The id belongs to a stranger now, or to a dead server nobody reaped: PostgreSQL would refuse to start.
+    // What may be left of that server is told by the shared memory it holds, not by the file.
     await rm(join(cluster.dir, "postmaster.pid"), { force: true });
   }
   return startServer(cluster, settings, socketDir ?? (await socketDirectory(cluster)));

@@ -4,9 +4,17 @@ import { join } from "node:path";
 import pg from "pg";
 import { startLoop } from "../lib/loop.ts";
 import { type Logger, noLogger } from "../telemetry/log.ts";
+import { EmbeddedError } from "./embedded-account.ts";
 import { openCluster } from "./embedded-cluster.ts";
-import { lockDirectory } from "./embedded-lock.ts";
-import { isServerOf, type RunningServer, runServer, type Settings, stopServer } from "./embedded-server.ts";
+import { type DirectoryLock, lockDirectory } from "./embedded-lock.ts";
+import {
+  isServerOf,
+  type RunningServer,
+  runServer,
+  type Settings,
+  socketOf,
+  stopServer,
+} from "./embedded-server.ts";
 import { sqlState } from "./pool.ts";
 
 export interface EmbeddedOptions {
@@ -46,9 +54,7 @@ const database = "mini_chat";
 export const startEmbedded = async (options: EmbeddedOptions): Promise<EmbeddedPostgres> => {
   const logger = options.logger ?? noLogger;
   const began = performance.now();
-  await mkdir(options.dataDir, { recursive: true });
-  const dataDir = await realpath(options.dataDir);
-  const lock = lockDirectory(join(dataDir, "lock"));
+  const { dataDir, lock } = await openDirectory(options.dataDir);
   try {
     const fresh = !existsSync(join(dataDir, "cluster"));
     const cluster = await openCluster(dataDir);
@@ -94,11 +100,37 @@ export const startEmbedded = async (options: EmbeddedOptions): Promise<EmbeddedP
     };
   } catch (error) {
     lock.release();
-    throw error;
+    throw asEmbeddedError(error);
   }
 };
 
-const urlOf = (server: RunningServer, user: string, name: string): string =>
+const openDirectory = async (given: string): Promise<{ dataDir: string; lock: DirectoryLock }> => {
+  try {
+    await mkdir(given, { recursive: true });
+    const dataDir = await realpath(given);
+    return { dataDir, lock: lockDirectory(join(dataDir, "lock")) };
+  } catch (error) {
+    throw asEmbeddedError(error);
+  }
+};
+
+/** What the file system refuses is a matter of the directory; the server's own errors stay what they are. */
+const asEmbeddedError = (error: unknown): unknown =>
+  error instanceof Error && "syscall" in error
+    ? new EmbeddedError(`database.data_dir cannot be used: ${error.message}`, { cause: error })
+    : error;
+
+/**
+ * Connection string of the server another process runs on this data directory; null when none runs. It
+ * ends with that process.
+ */
+export const attachEmbedded = async (dataDir: string): Promise<string | null> => {
+  const dir = await realpath(join(dataDir, "cluster")).catch(() => null);
+  const socketDir = dir === null ? null : socketOf(dir);
+  return socketDir === null ? null : urlOf({ socketDir }, owner, database);
+};
+
+const urlOf = (server: Pick<RunningServer, "socketDir">, user: string, name: string): string =>
   `postgresql://${user}@localhost/${name}?host=${encodeURIComponent(server.socketDir)}`;
 
 /** The program's database and its owner, who is no superuser; made by the first start. */

@@ -1,5 +1,6 @@
 import { type Loop, startLoop } from "../lib/loop.ts";
 import type { Queryable, Statement } from "./pool.ts";
+import type { Tx } from "./tx.ts";
 
 /** This process, as others see it: its id owns the turns it runs (turns.md §16.3). */
 export interface Instance {
@@ -78,3 +79,31 @@ const liveWorkersStatement: Statement = {
 /** How many instances that run workers were seen in the last seconds; none for 60 s is degraded health (ops.md §4). */
 export const countLiveWorkers = async (db: Queryable, withinSecs: number): Promise<number> =>
   (await db.query<{ count: number }>(liveWorkersStatement, [withinSecs])).rows[0]?.count ?? 0;
+
+export interface LiveInstance {
+  readonly id: string;
+  readonly role: Instance["role"];
+  /** Seconds since its last sign of life. */
+  readonly silentSecs: number;
+}
+
+const liveStatement: Statement = {
+  name: "instance_live",
+  text: `
+    select
+      id, role,
+      extract(epoch from now() - last_seen_at)::float8 as "silentSecs"
+    from app_instances
+    where last_seen_at > now() - make_interval(secs => $1)
+    order by last_seen_at desc
+    limit 20`,
+};
+
+/** Processes of every role seen in the last seconds, at most 20. */
+export const listLiveInstances = async (db: Queryable, withinSecs: number): Promise<LiveInstance[]> =>
+  (await db.query<LiveInstance>(liveStatement, [withinSecs])).rows;
+
+/** Keeps processes from starting, and from renewing their lease, until the transaction ends. */
+export const lockInstances = async (tx: Tx): Promise<void> => {
+  await tx.query("lock table app_instances in share row exclusive mode");
+};

@@ -111,7 +111,7 @@ const applyMissing = async (
     for (const migration of missing) {
       const durationMs = await apply(client, migration);
       logger.info(
-        { version: migration.version, name: migration.name, duration_ms: durationMs },
+        { migration: migration.version, name: migration.name, duration_ms: durationMs },
         "migration applied",
       );
     }

@@ -9,6 +9,7 @@ import Fastify, {
 } from "fastify";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import { createSerializerCompiler } from "fastify-type-provider-zod";
+import { z } from "zod";
 import type { Actor } from "../auth/actor.ts";
 import { AppError } from "../errors.ts";
 import { invariant } from "../lib/assert.ts";
@@ -16,8 +17,9 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { parseJsonBody, readBody, requireJsonMediaType } from "./body.ts";
 import { exchangeOf } from "./exchange.ts";
+import { closesUnread, lingering } from "./linger.ts";
 import { pathOf, renderProblem, toAppError } from "./problem.ts";
-import { parseQuery } from "./query.ts";
+import { type ParsedQuery, parseQuery, pickQuery } from "./query.ts";
 import { type RequestLog, requestLog } from "./request-log.ts";
 import { createRouteTable } from "./routes-table.ts";
 import { answerUnparsed, refuseSocket } from "./unparsed.ts";
@@ -59,6 +61,8 @@ export interface BaseOptions {
   readonly bodyLimitBytes: number;
   /** Turns a foreign error (of the database, say) into a refusal; undefined = opaque 500. */
   readonly translateError?: ((error: unknown) => AppError | undefined) | undefined;
+  /** Headers of the answer to a request that no route takes, by its path. */
+  readonly headersWithoutRoute?: (path: string) => Readonly<Record<string, string>>;
 }
 
 /**
@@ -93,6 +97,7 @@ export function createBaseServer(options: BaseOptions): ApiServer {
     rewriteUrl: (raw) => (raw.url ?? "/").replace(/^[^?]*/, (path) => path.replaceAll(/%3A/gi, ":")),
     frameworkErrors: (error, request, reply) => {
       stampExchange(request, reply);
+      stampWithoutRoute(request, reply, options);
       watchExchange(request, reply, options);
       sendError(request, reply, error, options);
     },
@@ -107,6 +112,7 @@ export function createBaseServer(options: BaseOptions): ApiServer {
   decorateRequests(app);
   app.addHook("onRequest", async (request, reply) => {
     stampExchange(request, reply);
+    if (request.is404 || request.method === "OPTIONS") stampWithoutRoute(request, reply, options);
     watchExchange(request, reply, options);
     refuseWithoutHost(request);
   });
@@ -149,6 +155,12 @@ const stampExchange = (request: FastifyRequest, reply: FastifyReply): void => {
   reply.header("x-request-id", exchange.requestId);
   reply.header("traceparent", exchange.traceparent);
   reply.header("cache-control", "no-store");
+};
+
+const stampWithoutRoute = (request: FastifyRequest, reply: FastifyReply, options: BaseOptions): void => {
+  if (options.headersWithoutRoute !== undefined) {
+    reply.headers(options.headersWithoutRoute(pathOf(request.url)));
+  }
 };
 
 const refuseWithoutHost = ({ raw }: FastifyRequest): void => {
@@ -224,10 +236,12 @@ export const sendProblem = (request: FastifyRequest, reply: FastifyReply, refusa
   const { traceId } = exchangeOf(request.raw);
   const { status, headers, problem } = renderProblem(refusal, { url: request.originalUrl, traceId });
   // Bytes, not text: the framework would add a charset, which this media type does not have.
-  reply
-    .code(status)
-    .headers(headers)
-    .send(Buffer.from(JSON.stringify(problem)));
+  const body = Buffer.from(JSON.stringify(problem));
+  reply.code(status).headers(headers);
+  if (closesUnread(reply)) {
+    exchangeOf(request.raw).release?.();
+    reply.header("content-length", body.length).send(lingering(body, request.raw));
+  } else reply.send(body);
 };
 
 /** JSON where the operation has a body schema; any other body is ignored (api.md §1.4). */
@@ -263,9 +277,27 @@ const answerUnknownRoutes = (app: ApiServer): void => {
       headers: { allow: methods.join(", ") },
     });
   };
+  // The CORS plugin takes OPTIONS of every path; only a preflight of an existing operation is its own.
+  app.addHook("onRequest", async (request) => {
+    if (request.method !== "OPTIONS") return;
+    const asked = request.headers["access-control-request-method"];
+    const isPreflight = request.headers.origin !== undefined && asked !== undefined;
+    if (!isPreflight || !table.methodsFor(pathOf(request.url)).includes(asked)) refuse(request);
+  });
   // Before the body: the framework fails for bodies of methods that no route has.
   app.addHook("preParsing", async (request) => {
     if (request.is404) refuse(request);
   });
   app.setNotFoundHandler(refuse);
+};
+
+const noKeys: readonly string[] = [];
+
+/** What of the query the schema of the route offers, decoded; set it as `request.query` before validation. */
+export const queryOf = (request: FastifyRequest): Record<string, string> => {
+  const schema = request.routeOptions.schema?.querystring;
+  const keys = schema instanceof z.ZodObject ? Object.keys(schema.shape) : noKeys;
+  if (keys.length === 0) return {};
+  const { query } = request.query as { query: ParsedQuery };
+  return pickQuery(query, keys);
 };

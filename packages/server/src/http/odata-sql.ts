@@ -1,5 +1,5 @@
 import { invariant } from "../lib/assert.ts";
-import type { FieldType, ListTable, OrderKey } from "./odata.ts";
+import { completeOrder, type FieldType, type ListTable, type OrderKey } from "./odata.ts";
 import type { Comparison, Filter } from "./odata-filter.ts";
 import type { ListRequest } from "./paging.ts";
 
@@ -9,8 +9,10 @@ export interface ListSql {
   readonly where: string;
   /** What follows `order by`. */
   readonly orderBy: string;
-  /** One row more than the page holds: it tells whether more follow. */
-  readonly limit: number;
+  /** A parameter: one row more than the page holds, which tells whether more follow. */
+  readonly limit: string;
+  /** A name for a statement that is otherwise always the same; null where clients decide on its text. */
+  readonly name: string | null;
   /** Parameters from `$firstParam` on. */
   readonly values: readonly unknown[];
 }
@@ -45,12 +47,23 @@ export const compileList = (table: ListTable, request: ListRequest, firstParam: 
   const backwards = cursor?.direction === "prev";
   const order = backwards ? request.order.map(flip) : request.order;
   if (cursor !== null) conditions.push(keysetSql(table, order, cursor, parameters));
+  const limit = parameters.add(request.limit + 1, "int");
   return {
     where: conditions.length === 0 ? "true" : conditions.join(" and "),
     orderBy: order.map((key) => `${orderSql(table, key.field)} ${key.direction}`).join(", "),
-    limit: request.limit + 1,
+    limit,
+    name: nameOf(table, request),
     values: parameters.values,
   };
+};
+
+/** Filters and orders make endless texts; those of the pages everybody reads are few. */
+const nameOf = (table: ListTable, { filter, order, cursor }: ListRequest): string | null => {
+  const spelled = (keys: readonly OrderKey[]): string =>
+    JSON.stringify(keys.map((key) => [key.field, key.direction]));
+  if (filter !== null || spelled(order) !== spelled(completeOrder(table.defaultOrder))) return null;
+  const place = cursor === null ? "" : `_${cursor.direction}${cursor.inclusive ? "_inclusive" : ""}`;
+  return `${table.name}_page${place}`;
 };
 
 const flip = ({ field, direction }: OrderKey): OrderKey => ({

@@ -71,5 +71,17 @@ export const eventStream = (description: string, payloads: readonly [z.ZodType, 
   content: { "text/event-stream": { schema: z.union(payloads) } },
 });
 
+/**
+ * The 200 of an operation that streams a file in one of these media types, spread into its `response`
+ * schema. The type is empty because no schema sees what a stream holds.
+ */
+export const download = (
+  description: string,
+  schemas: Readonly<Record<string, z.ZodType>>,
+): Record<never, never> => {
+  const content = Object.entries(schemas).map(([mediaType, schema]) => [mediaType, { schema }]);
+  return { 200: { description, content: Object.fromEntries(content) } };
+};
+
 /** The response of an operation that answers 204. */
 export const noContent = () => z.undefined().meta({ description: "Done." });

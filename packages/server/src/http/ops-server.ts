@@ -5,7 +5,7 @@ import type { Secret } from "../config/secret.ts";
 import { AppError } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { type Metrics, metricsContentType } from "../telemetry/metrics.ts";
-import { type ApiServer, createBaseServer } from "./base.ts";
+import { type ApiServer, createBaseServer, queryOf } from "./base.ts";
 import type { Health } from "./health.ts";
 import { registerHealthRoutes } from "./health-routes.ts";
 import { closeGently, type Listening, listen } from "./listen.ts";
@@ -35,6 +35,9 @@ export function createOpsServer(options: OpsServerOptions): OpsServer {
     metrics: options.metrics,
     bodyLimitBytes: server.body_limit_bytes,
     translateError: options.translateError,
+  });
+  app.addHook("preValidation", async (request) => {
+    request.query = queryOf(request);
   });
   registerHealthRoutes(app, options.health, { prefix: "", withReasons: true });
   if (settings.enabled) {

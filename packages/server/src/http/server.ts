@@ -1,18 +1,16 @@
 import cors from "@fastify/cors";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { z } from "zod";
 import type { Actor } from "../auth/actor.ts";
 import type { Config } from "../config/schema.ts";
 import { AppError, shuttingDown } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { type ApiServer, createBaseServer, sendProblem } from "./base.ts";
+import { type ApiServer, createBaseServer, queryOf, sendProblem } from "./base.ts";
 import { exchangeOf } from "./exchange.ts";
 import type { Health } from "./health.ts";
 import { registerPublicHealth } from "./health-routes.ts";
 import { closeGently, type Listening, listen } from "./listen.ts";
 import { documentApi, type OpenApi } from "./openapi-document.ts";
-import { type ParsedQuery, pickQuery } from "./query.ts";
 import { createRateLimiter, type RateLimiter, rateLimitHeaders } from "./rate-limit.ts";
 
 export type { ApiServer } from "./base.ts";
@@ -49,11 +47,16 @@ export interface HttpServer {
 /** The public listener: API below `{prefix}/v1`, the routes of api.md §9 around it. */
 export function createHttpServer(options: HttpServerOptions): HttpServer {
   const { config } = options;
+  const limiter = createRateLimiter(config.server.rate_limit);
+  const root = `${config.url_prefix}/v1`;
   const app = createBaseServer({
     logger: options.logger,
     metrics: options.metrics,
     bodyLimitBytes: config.server.body_limit_bytes,
     translateError: options.translateError,
+    // Nothing is taken from a bucket there; the headers are on every answer (api.md §1.3).
+    headersWithoutRoute: (path) =>
+      path === root || path.startsWith(`${root}/`) ? rateLimitHeaders(limiter.look("none")) : {},
   });
   allowOrigins(app, config.server.cors);
   const document: OpenApi = documentApi(app, config);
@@ -61,11 +64,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   options.registerRoot?.(app);
   app.register(
     (api: ApiServer, _options, done) => {
-      guardApi(api, options);
+      guardApi(api, limiter, options);
       options.register(api);
       done();
     },
-    { prefix: `${config.url_prefix}/v1` },
+    { prefix: root },
   );
   return {
     app,
@@ -100,13 +103,13 @@ const allowOrigins = (app: ApiServer, settings: Config["server"]["cors"]): void 
 };
 
 /** What every operation goes through before its handler, in the order of turns.md §4.2 rows 1–2. */
-const guardApi = (api: ApiServer, options: HttpServerOptions): void => {
-  const limiter = createRateLimiter(options.config.server.rate_limit);
+const guardApi = (api: ApiServer, limiter: RateLimiter, options: HttpServerOptions): void => {
   const timeoutMs = options.config.server.request_timeout_secs * 1000;
   // A stream has no time limit of its own, but its body has: it is in flight until then.
   const bodyClocks = new WeakMap<FastifyRequest, () => void>();
   api.addHook("onRequest", async (request, reply) => {
     const { config } = request.routeOptions;
+    reply.headers(rateLimitHeaders(limiter.look(bucketOf(request))));
     refuseEmptySegments(request);
     const stopClock = limitTime(request, reply, config.rawBody ? null : timeoutMs);
     if (config.stream) bodyClocks.set(request, stopClock);
@@ -121,6 +124,8 @@ const guardApi = (api: ApiServer, options: HttpServerOptions): void => {
     request.query = queryOf(request);
   });
 };
+
+const bucketOf = (request: FastifyRequest): string => `${request.method} ${request.routeOptions.url ?? ""}`;
 
 /** The router lets `/chats/` match `/chats/:id`; to a client that path does not exist (api.md §1.1). */
 const refuseEmptySegments = (request: FastifyRequest): void => {
@@ -138,8 +143,7 @@ const admit = async (
   { authenticator, licenseGate }: HttpServerOptions,
 ): Promise<void> => {
   const exchange = exchangeOf(request.raw);
-  const route = `${request.method} ${request.routeOptions.url ?? ""}`;
-  reply.headers(rateLimitHeaders(limiter.look(route)));
+  const route = bucketOf(request);
   const actor = await authenticator.authenticate(request.headers.authorization);
   // Only behind authentication: strangers must not take the places of callers.
   exchange.release = limiter.enter(route);
@@ -168,14 +172,4 @@ const limitTime = (request: FastifyRequest, reply: FastifyReply, timeoutMs: numb
   const stop = (): void => clearTimeout(timer);
   reply.raw.once("close", stop);
   return stop;
-};
-
-const noKeys: readonly string[] = [];
-
-const queryOf = (request: FastifyRequest): Record<string, string> => {
-  const schema = request.routeOptions.schema?.querystring;
-  const keys = schema instanceof z.ZodObject ? Object.keys(schema.shape) : noKeys;
-  if (keys.length === 0) return {};
-  const { query } = request.query as { query: ParsedQuery };
-  return pickQuery(query, keys);
 };

@@ -26,7 +26,10 @@ export interface SseWriter {
   readonly closed: boolean;
   /** Called once when `closed` becomes true; at once when it already is. */
   onClose(listener: () => void): void;
-  /** Ends the stream and closes the connection. */
+  /**
+   * Ends the stream and closes the connection once the client has everything, or has drained nothing for
+   * too long.
+   */
   end(): void;
 }
 
@@ -108,6 +111,8 @@ const attach = (raw: ServerResponse, options: SseOptions): SseWriter => {
   };
   const stream: Watched = {
     check: (now) => {
+      // Also behind the last frame: its reader may hold the connection no longer than any other.
+      if (state === "ended") stall ??= { since: now, pending: raw.writableLength };
       if (stall !== undefined) {
         const pending = raw.writableLength;
         if (pending < stall.pending) stall = { since: now, pending };

@@ -45,8 +45,7 @@ export const listMessages = async (
   request: ListRequest,
 ): Promise<{ items: MessageView[]; page_info: PageInfo }> => {
   const list = compileList(messageList, request, 3);
-  const found = await db.query<Message>(
-    `
+  const text = `
     select
       m.id, m.request_id as "requestId", m.role, m.content, m.model,
       m.input_tokens as "inputTokens", m.output_tokens as "outputTokens", m.created_at as "createdAt"
@@ -57,9 +56,12 @@ export const listMessages = async (
       and m.request_id is not null
       and ${list.where}
     order by ${list.orderBy}
-    limit ${list.limit}`,
-    [scope.chatId, scope.tenantId, ...list.values],
-  );
+    limit ${list.limit}`;
+  const found = await db.query<Message>(list.name === null ? text : { name: list.name, text }, [
+    scope.chatId,
+    scope.tenantId,
+    ...list.values,
+  ]);
   const { rows, page_info } = toPage(messageList, request, found.rows, keyOf);
   const ids = rows.map((row) => row.id);
   const [attachments, reactions] = await Promise.all([

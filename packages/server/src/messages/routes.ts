@@ -32,7 +32,7 @@ const attachmentSummary = z
   })
   .meta({ id: "AttachmentSummary" });
 
-const messageSchema = z
+export const messageSchema = z
   .object({
     id: uuidOut(),
     request_id: uuidOut(),

@@ -5,14 +5,17 @@ import type { ProviderUsage } from "../providers/contract.ts";
 
 /** All SQL of `messages` but the listing (`list.ts`) and what mutations do (`mutation-store.ts`). */
 
-// created_at strictly increases within a chat (turns.md §1): max(now(), newest of the chat + 1 µs).
+// created_at strictly increases within a chat (turns.md §1): max(now(), newest of the chat + 1 µs). The
+// clock of this statement, which runs under the lock of its chat or turn: a transaction that waited for the
+// lock began before messages that are already deleted, and those no index finds.
 const nextCreatedAt = `
       greatest(
-        now(),
+        clock_timestamp(),
         (
           select created_at + interval '1 microsecond'
           from messages
           where chat_id = $3
+            and tenant_id = $2
             and deleted_at is null
           order by created_at desc, id desc
           limit 1
@@ -119,7 +122,8 @@ export interface RecentMessage {
   readonly createdAt: Timestamp;
 }
 
-// Index (chat_id, created_at, id) where deleted_at is null, read backwards: cost is the limit, not the chat.
+// Index (chat_id, created_at, id) where deleted_at is null, read backwards down to the frontier of the
+// summary: the flag alone would read on through all it covers, in search of the last row of the limit.
 const selectRecent: Statement = {
   name: "message_recent",
   text: `
@@ -130,6 +134,16 @@ const selectRecent: Statement = {
       and deleted_at is null
       and request_id is not null
       and is_compressed = false
+      and (created_at, id) > (
+        coalesce(
+          (select summarized_up_to_created_at from thread_summaries where chat_id = $1 and tenant_id = $2),
+          '-infinity'
+        ),
+        coalesce(
+          (select summarized_up_to_message_id from thread_summaries where chat_id = $1 and tenant_id = $2),
+          '00000000-0000-0000-0000-000000000000'
+        )
+      )
     order by created_at desc, id desc
     limit $3`,
 };

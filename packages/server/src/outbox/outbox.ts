@@ -53,7 +53,8 @@ export interface Outbox {
   flush(): void;
 }
 
-const channel = "mini_chat_outbox";
+/** Channel of the wake-ups between processes; a notification names its sender. */
+export const outboxChannel = "mini_chat_outbox";
 const gaugeIntervalMs = 15_000;
 // Without a worker of its own a process is heard at once; with one, others only help.
 const notifySpacingMs = { alone: 2, served: 20 } as const;
@@ -69,7 +70,7 @@ export const createOutbox = (deps: OutboxDeps): Outbox => {
   let dispatcher: Dispatcher | null = null;
   let gauges: Loop | null = null;
   const notifier = createThrottle(
-    () => direct?.notify(channel, deps.instanceId),
+    () => direct?.notify(outboxChannel, deps.instanceId),
     () => (dispatcher === null ? notifySpacingMs.alone : notifySpacingMs.served),
   );
 
@@ -102,7 +103,7 @@ export const createOutbox = (deps: OutboxDeps): Outbox => {
     if (config.notify) {
       // Once connected again it listens by itself, and until then the poll finds the work.
       await direct
-        ?.listen(channel, (sender) => {
+        ?.listen(outboxChannel, (sender) => {
           if (sender !== deps.instanceId) started.wake();
         })
         .catch((error: unknown) => logger.warn({ err: error }, "outbox does not hear other processes"));

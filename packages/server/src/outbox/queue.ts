@@ -94,3 +94,9 @@ export const queueSettings = (
  */
 export const partitionOf = (uuid: string, count: number): number =>
   Number.parseInt(uuid.slice(-2), 16) & (count - 1);
+
+/** The stored name of a queue given by its kind or its name; any other text is taken as a name. */
+export const storedQueueName = (
+  queues: Readonly<Record<QueueKind, Pick<QueueSettings, "kind" | "name">>>,
+  text: string,
+): string => queueKinds.map((kind) => queues[kind]).find(({ kind }) => kind === text)?.name ?? text;

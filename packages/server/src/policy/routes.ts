@@ -88,11 +88,15 @@ const notification = z.object({
   policy_version: z.int().min(1).transform(BigInt),
 });
 
-/** `POST /internal/policy:notify` (policy.md §9 rule 5): accepted at once, fetched behind the answer. */
+/**
+ * `POST /internal/policy:notify` (policy.md §9 rule 5): accepted at once, fetched behind the answer. Without
+ * a token there is no such path, whatever the method (ops.md §2.2).
+ */
 export const registerPolicyNotify = (
   ops: ApiServer,
   deps: { readonly policy: Pick<PolicyService, "notify">; readonly token: Secret | undefined },
 ): void => {
+  if (deps.token === undefined) return;
   ops.post(
     "/internal/policy::notify",
     { onRequest: requireToken(deps.token), schema: { body: z.unknown() } },

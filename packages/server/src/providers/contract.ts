@@ -76,6 +76,7 @@ export interface ProviderCitation {
   /** Provider file id: mapped to an attachment before anything leaves the process. */
   readonly providerFileId?: string;
   readonly snippet?: string;
+  /** Unicode code points of the whole answer, end exclusive. */
   readonly span?: { readonly start: number; readonly end: number };
 }
 

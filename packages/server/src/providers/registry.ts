@@ -10,6 +10,15 @@ import { type EgressLimits, openUpstream, type Upstream } from "./upstream.ts";
 
 type ProviderEntry = Config["providers"][string];
 
+type UpstreamOf = (target: ProviderTarget) => Upstream;
+
+const adapterFactories: Partial<Record<ProviderEntry["kind"], (upstreamOf: UpstreamOf) => LlmProvider>> = {
+  openai_responses: createOpenAiResponses,
+};
+
+/** Whether this release speaks the API of that kind of provider. */
+export const hasAdapter = (kind: ProviderEntry["kind"]): boolean => Object.hasOwn(adapterFactories, kind);
+
 export interface RegistryDeps {
   readonly providers: Config["providers"];
   readonly egress: Config["egress"];
@@ -45,14 +54,14 @@ export function createProviderRegistry(deps: RegistryDeps): ProviderRegistry {
     Object.entries(deps.providers).map(([id, entry]) => [id, openRoutes(id, entry, hosts, deps)]),
   );
   const upstreams = new WeakMap<ProviderTarget, Upstream>();
-  const upstreamOf = (target: ProviderTarget): Upstream => {
+  const upstreamOf: UpstreamOf = (target) => {
     const upstream = upstreams.get(target);
     invariant(upstream !== undefined, "a provider target comes from resolve()");
     return upstream;
   };
-  const adapters: Readonly<Record<string, LlmProvider>> = {
-    openai_responses: createOpenAiResponses(upstreamOf),
-  };
+  const adapters = new Map<string, LlmProvider>(
+    Object.entries(adapterFactories).map(([kind, create]) => [kind, create(upstreamOf)]),
+  );
   return {
     resolve: (providerId, tenantId) => {
       const found = routes.get(providerId);
@@ -63,7 +72,7 @@ export function createProviderRegistry(deps: RegistryDeps): ProviderRegistry {
       return resolved;
     },
     adapter: (target) => {
-      const adapter = adapters[target.kind];
+      const adapter = adapters.get(target.kind);
       invariant(adapter !== undefined, `no adapter for ${target.kind}`);
       return adapter;
     },
@@ -83,7 +92,7 @@ const openRoutes = (
   if (entry.use_http && !deps.egress.allow_http_upstream) {
     throw new Error(`provider ${id}: use_http needs egress.allow_http_upstream`);
   }
-  if (entry.kind !== "openai_responses") throw new Error(`provider ${id}: no adapter for ${entry.kind}`);
+  if (!hasAdapter(entry.kind)) throw new Error(`provider ${id}: no adapter for ${entry.kind}`);
   const open = (host: string, auth: ProviderEntry["auth"]): Route =>
     openRoute(id, entry, host, auth, hosts, deps);
   const byTenant = Object.entries(entry.tenant_overrides).map(([tenant, override]): [string, Route] => [

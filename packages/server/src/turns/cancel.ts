@@ -41,10 +41,17 @@ export const cancelTurn = async (
     const left = deadline - performance.now();
     if (left <= 0) return now;
     // Here the end is a signal; a turn of another process is polled.
-    await Promise.race([
-      sleep(deps.running.has(turn.id) ? left : Math.min(pollMs, left)),
-      ...(deps.running.has(turn.id) ? [deps.running.finished(turn.id)] : []),
-    ]);
+    if (deps.running.has(turn.id)) await finishedWithin(deps.running, turn.id, left);
+    else await sleep(Math.min(pollMs, left));
+  }
+};
+
+const finishedWithin = async (running: RunningTurns, turnId: string, ms: number): Promise<void> => {
+  const over = new AbortController();
+  try {
+    await Promise.race([sleep(ms, over.signal), running.finished(turnId)]);
+  } finally {
+    over.abort();
   }
 };
 

@@ -17,6 +17,7 @@ import {
   textTokens,
 } from "../quota/estimate.ts";
 import type { LockedQuota, ReserveRows } from "../quota/store.ts";
+import type { ThreadSummary } from "../summaries/summary.ts";
 import type { ToolLimits } from "./answer.ts";
 import { type Plan, tooManyImages } from "./preflight.ts";
 import type { QuotaDecision, RunningTurn } from "./running.ts";
@@ -48,6 +49,8 @@ export interface Locked {
   readonly quota: LockedQuota;
   /** Newest first, one more than the limit, so that truncation is noticed. */
   readonly recent: readonly RecentMessage[];
+  /** Null when the chat has none. */
+  readonly summary: ThreadSummary | null;
   readonly priorContextTokens: bigint;
 }
 
@@ -57,7 +60,7 @@ export interface Decided {
   readonly reserveRows: ReserveRows;
   readonly running: Pick<
     RunningTurn,
-    "model" | "decision" | "target" | "request" | "toolLimits" | "attachments"
+    "model" | "decision" | "target" | "request" | "context" | "toolLimits" | "attachments"
   >;
   /** For the metrics after the commit. */
   readonly images: number;
@@ -96,6 +99,12 @@ export const decideTurn = (deps: DecideDeps, plan: Plan, locked: Locked, turnId:
       decision: quotaDecision(decision),
       target,
       request: providerRequest(plan, candidate, assembled.request, turnId),
+      context: {
+        estimatedTokens: assembled.estimatedContextTokens,
+        messagesTruncated: assembled.messagesTruncated,
+        summaryTokens: assembled.summaryApplied?.tokenEstimate ?? null,
+        maxOutputTokens: candidate.maxOutputTokensApplied,
+      },
       toolLimits: deps.toolLimits,
       attachments: locked.attachments.map(({ id, kind }) => ({ id, kind })),
     },
@@ -217,7 +226,7 @@ const assemble = (
     maxOutputTokensApplied: candidate.maxOutputTokensApplied,
     offered: candidate.offered,
     guards: deps.guards,
-    summary: null,
+    summary: locked.summary,
     recent: locked.recent,
     recentLimit: deps.recentMessagesLimit,
     userText: plan.request.content,

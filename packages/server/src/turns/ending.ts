@@ -1,6 +1,7 @@
 import type { TenantId } from "../auth/actor.ts";
 import type { Citation } from "../context/citations.ts";
 import type { IncompleteReason, ProviderUsage } from "../providers/contract.ts";
+import type { SummaryTrigger } from "../summaries/trigger.ts";
 import type { QuotaDecision } from "./running.ts";
 import type { CancelReason, TerminalState, ToolCounts } from "./turn.ts";
 
@@ -38,4 +39,6 @@ export interface Ending {
     readonly citations: readonly Citation[];
   } | null;
   readonly audit: AuditFacts;
+  /** Whether a summary of the thread may be due (context.md §6.2); null unless completed. */
+  readonly summary: SummaryTrigger | null;
 }

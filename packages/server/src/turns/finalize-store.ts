@@ -32,7 +32,7 @@ const returning = `
       t.input_multiplier_micro_applied, t.output_multiplier_micro_applied, t.downgrade_reason,
       t.web_search_completed_count, t.code_interpreter_completed_count, t.file_search_completed_count,
       t.started_at, t.completed_at,
-      (select c.model from chats c where c.id = t.chat_id) as selected_model`;
+      (select c.model from chats c where c.id = t.chat_id and c.tenant_id = t.tenant_id) as selected_model`;
 
 // The counters say what is settled, also when the last of their own writes comes too late.
 const endTurn: Statement = {
@@ -267,7 +267,7 @@ const selectOrphans: Statement = {
           )
         )
       )
-    order by t.last_progress_at
+    order by t.id = any($5::uuid[]), t.last_progress_at
     limit $4`,
 };
 
@@ -279,11 +279,11 @@ export interface OrphanCandidate {
   readonly deadOwner: boolean;
 }
 
-/** Scan across tenants, ids only (data.md §5): stale turns, oldest first. */
+/** Scan across tenants, ids only (data.md §5): stale turns, oldest first, those named `last` behind all others. */
 export const scanOrphansAcrossTenants = async (
   db: Queryable,
   limits: OrphanLimits,
-  limit: number,
+  { limit, last }: { readonly limit: number; readonly last: readonly string[] },
 ): Promise<OrphanCandidate[]> =>
   (
     await db.query<OrphanCandidate>(selectOrphans, [
@@ -291,6 +291,7 @@ export const scanOrphansAcrossTenants = async (
       limits.deadOwnerSecs,
       limits.leaseSecs,
       limit,
+      last,
     ])
   ).rows;
 

@@ -3,6 +3,7 @@ import type { Citation } from "../context/citations.ts";
 import { type Db, isConnectionLost } from "../db/pool.ts";
 import { inTransaction, isTransient, type Tx } from "../db/tx.ts";
 import { sleep } from "../lib/sleep.ts";
+import { type SummaryRules, summaryTrigger } from "../summaries/trigger.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { citationsOf } from "./cite.ts";
@@ -21,6 +22,8 @@ export interface FinalizeDeps {
   /** `quota.overshoot_tolerance_factor` in basis points. */
   readonly overshootToleranceBp: bigint;
   readonly auditContent: boolean;
+  /** Null when summaries are switched off. */
+  readonly summaryRules: SummaryRules | null;
   /** Waits before the retries of a whole transaction (turns.md §10.3); tests shorten them. */
   readonly finalizeRetryMs?: readonly number[];
 }
@@ -55,7 +58,7 @@ export const finalizeTurn = async (
   const startedAt = performance.now();
   const citations = terminal.state === "completed" ? citationsOf(deps.metrics, terminal) : [];
   const retryMs = deps.finalizeRetryMs ?? defaultRetryMs;
-  let ending = endingOf(turn, terminal, citations, deps.auditContent);
+  let ending = endingOf(deps, turn, terminal, citations);
   let connectionLost = false;
   for (let attempt = 0; ; attempt += 1) {
     try {
@@ -104,10 +107,10 @@ const settled = (ending: Ending): Finalized => ({
 });
 
 const endingOf = (
+  deps: FinalizeDeps,
   turn: RunningTurn,
   terminal: Terminal,
   citations: readonly Citation[],
-  auditContent: boolean,
 ): Ending => {
   const keepsText =
     terminal.state === "completed" || (terminal.state === "cancelled" && terminal.content !== "");
@@ -126,7 +129,11 @@ const endingOf = (
     answer: keepsText
       ? { id: turn.messageId, content: terminal.content, model: turn.model.id, citations }
       : null,
-    audit: auditFacts(turn, terminal, auditContent),
+    audit: auditFacts(turn, terminal, deps.auditContent),
+    summary:
+      terminal.state === "completed" && deps.summaryRules !== null
+        ? summaryTrigger(deps.summaryRules, turn.model, turn.context)
+        : null,
   };
 };
 
@@ -157,6 +164,7 @@ const withoutMessage = (ending: Ending): Ending =>
         incomplete: null,
         errorDetail: "the assistant message could not be inserted",
         answer: null,
+        summary: null,
       }
     : { ...ending, answer: null };
 

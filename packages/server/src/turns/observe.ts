@@ -1,3 +1,4 @@
+import { contextFingerprint } from "../context/fingerprint.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Ending } from "./ending.ts";
@@ -55,6 +56,7 @@ export const observeFinalized = (
       state: ending.state,
       error_code: ending.errorCode,
       model: turn.model.id,
+      context_hash: contextFingerprint(turn.request),
       settlement_method: settlement.bill.method,
     },
     "turn finalized",

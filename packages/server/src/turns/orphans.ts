@@ -18,6 +18,8 @@ export interface OrphanDeps {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly overshootToleranceBp: bigint;
+  /** The turns that could not be finalized, kept from scan to scan: the others come before them. */
+  readonly failing?: Set<string>;
 }
 
 /** Advisory lock of this job (ops.md §8). */
@@ -25,10 +27,13 @@ export const orphanLockId = 1;
 
 const maxPerScan = 100;
 
+// Ten scans of nothing but failures; beyond them the oldest are tried again among the others.
+const maxFailing = 1_000;
+
 /**
  * One scan of the watchdog (turns.md §12): finalizes turns whose process died, oldest first, each in
  * its own transaction. A turn that finished or moved meanwhile is skipped; a row that fails does
- * not stop the scan; the signal stops it between rows. Returns how many it finalized.
+ * not stop the scan, and comes behind all others in the next one; the signal stops it between rows. Returns how many it finalized.
  */
 export const finalizeOrphans = async (
   deps: OrphanDeps,
@@ -36,19 +41,33 @@ export const finalizeOrphans = async (
   signal: AbortSignal,
 ): Promise<number> => {
   const startedAt = performance.now();
-  const candidates = await scanOrphansAcrossTenants(deps.db, limits, maxPerScan);
+  const failing = deps.failing ?? new Set<string>();
+  const candidates = await scanOrphansAcrossTenants(deps.db, limits, {
+    limit: maxPerScan,
+    last: [...failing],
+  });
   let finalized = 0;
   for (const candidate of candidates) {
     if (signal.aborted) break;
     deps.metrics.count("orphan_detected", { reason: reasonOf(candidate) });
     try {
       if (await finalizeOrphan(deps, candidate, limits)) finalized += 1;
+      failing.delete(candidate.id);
     } catch (error) {
+      remember(failing, candidate.id);
       deps.logger.error({ err: error, turn_id: candidate.id }, "orphan not finalized");
     }
   }
   deps.metrics.observe("orphan_scan_duration_seconds", {}, (performance.now() - startedAt) / 1_000);
   return finalized;
+};
+
+const remember = (failing: Set<string>, turnId: string): void => {
+  failing.add(turnId);
+  for (const oldest of failing) {
+    if (failing.size <= maxFailing) return;
+    failing.delete(oldest);
+  }
 };
 
 const reasonOf = (candidate: OrphanCandidate): "dead_owner" | "stale_progress" =>
@@ -96,5 +115,6 @@ const endingOf = (candidate: OrphanCandidate): Ending => {
     toolCounts: null,
     answer: null,
     audit: { latencyMs: {}, decision: null, attachments: [] },
+    summary: null,
   };
 };

@@ -8,6 +8,7 @@ import { uuidV4 } from "../lib/id.ts";
 import { sleep } from "../lib/sleep.ts";
 import { findPriorContextTokens, findRecentMessages, insertUserMessage } from "../messages/store.ts";
 import { addReserve, lockQuotaRows } from "../quota/store.ts";
+import { findSummary } from "../summaries/store.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Cancellation, RunningTurns } from "./cancellation.ts";
@@ -151,7 +152,8 @@ const attempt = async (
 };
 
 // Lock order: chat, turn, attachments, quota (data.md §1). Issued at once, one round trip; the
-// snapshot boundary of turns.md §4.3 is the chat lock, behind which nothing is inserted.
+// snapshot boundary of turns.md §4.3 is the chat lock, behind which nothing is inserted, and no
+// summary is committed: a message is found either among the recent ones or in the summary.
 const lockAndRead = async (deps: ReserveDeps, tx: Tx, plan: Plan, turnId: string): Promise<Locked> => {
   const { actor, request } = plan;
   const scope = [tx, actor.tenantId, request.chatId] as const;
@@ -175,13 +177,14 @@ const lockAndRead = async (deps: ReserveDeps, tx: Tx, plan: Plan, turnId: string
       : Promise.resolve([]);
   const quota = lockQuotaRows(tx, actor, turnId);
   const recent = findRecentMessages(...scope, deps.recentMessagesLimit + 1);
+  const summary = findSummary(...scope);
   const prior = findPriorContextTokens(...scope);
-  const rest = Promise.all([attachments, quota, recent, prior]);
+  const rest = Promise.all([attachments, quota, recent, summary, prior]);
   rest.catch(() => {});
   if (touched !== null && (await touched).rowCount === 0) throw chatNotFound("Error");
   await inserted;
-  const [named, locked, messages, priorContextTokens] = await rest;
-  return { attachments: named, quota: locked, recent: messages, priorContextTokens };
+  const [named, locked, messages, condensed, priorContextTokens] = await rest;
+  return { attachments: named, quota: locked, recent: messages, summary: condensed, priorContextTokens };
 };
 
 const write = (tx: Tx, plan: Plan, turnId: string, decided: Decided): Promise<unknown>[] => {

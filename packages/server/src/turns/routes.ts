@@ -20,11 +20,14 @@ export interface TurnRoutesDeps extends PreflightDeps, ServeDeps, CancelDeps {
   readonly liveAttachments: Parameters<typeof replayEvents>[0]["liveAttachments"];
 }
 
+// Twice what a chat holds by default (attachments.md §3); each one is looked up and locked.
+const maxAttachmentIds = 100;
+
 const sendMessage = z
   .object({
     content: z.string(),
     request_id: uuid().optional(),
-    attachment_ids: z.array(uuid()).optional(),
+    attachment_ids: z.array(uuid()).max(maxAttachmentIds).optional(),
     web_search: z.object({ enabled: z.boolean() }).optional(),
     on_disconnect: z.enum(["cancel", "continue"]).optional(),
   })

@@ -35,7 +35,14 @@ export async function* runTurn(
     yield [
       {
         event: "stream_started",
-        data: { request_id: turn.requestId, message_id: turn.messageId, is_new_turn: true },
+        data: {
+          request_id: turn.requestId,
+          message_id: turn.messageId,
+          is_new_turn: true,
+          ...(turn.context.summaryTokens === null
+            ? {}
+            : { thread_summary_applied: { token_estimate: turn.context.summaryTokens } }),
+        },
       },
     ];
     deps.running.setGenerating(turn.id, true);

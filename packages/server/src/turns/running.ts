@@ -14,6 +14,17 @@ export type QuotaDecision =
       readonly reason: DowngradeReason;
     };
 
+/** What the model was given, as far as it matters after the call; sizes are estimated tokens. */
+export interface TurnContext {
+  readonly estimatedTokens: number;
+  /** A message of the dialogue was not sent. */
+  readonly messagesTruncated: boolean;
+  /** Of the thread summary that was sent; null when none was. */
+  readonly summaryTokens: number | null;
+  /** Kept free for the answer. */
+  readonly maxOutputTokens: number;
+}
+
 /**
  * A turn whose preflight transaction has committed: the question is stored, the reserve is held, and
  * everything the provider call and the finalization need is decided.
@@ -30,6 +41,7 @@ export interface RunningTurn {
   readonly decision: QuotaDecision;
   readonly target: ProviderTarget;
   readonly request: ProviderRequest;
+  readonly context: TurnContext;
   readonly toolLimits: ToolLimits;
   readonly onDisconnect: "cancel" | "continue";
   /** The question, for an audit event that includes content. */

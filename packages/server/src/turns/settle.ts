@@ -4,6 +4,7 @@ import { isTransient, type Tx } from "../db/tx.ts";
 import { insertAssistantMessage } from "../messages/store.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
 import { type QuotaAnomaly, settleQuota } from "../quota/store.ts";
+import { scheduleSummary } from "../summaries/schedule.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { type Bill, billTurn } from "./billing.ts";
 import type { Ending } from "./ending.ts";
@@ -35,7 +36,8 @@ export class MessagePersistenceError extends Error {
 /**
  * The rest of transaction 2 after its compare-and-set was won: bill, settle, store the answer,
  * enqueue usage and audit. One round trip, COMMIT included; all inputs come from the row, so that
- * configuration and policy of today play no part.
+ * configuration and policy of today play no part. Where a summary may be due, COMMIT and its task wait
+ * for a look at the thread: one round trip more.
  */
 export const settleEnded = async (
   tx: Tx,
@@ -66,12 +68,16 @@ export const settleEnded = async (
   const settled = settle(tx, row, ending, bill, tools);
   const enqueued = deps.outbox.enqueueMany(tx, events);
   tx.afterCommit(deps.outbox.flush);
-  tx.commitNow();
+  const thread = { tenantId: ending.tenantId, chatId: row.chatId };
+  const scheduled = ending.summary === null ? null : scheduleSummary(tx, deps, thread, ending.summary);
+  scheduled?.catch(() => {});
+  if (scheduled === null) tx.commitNow();
   const [message] = await Promise.allSettled([...stored, settled, enqueued]);
   if (stored.length > 0 && message?.status === "rejected" && !isTransient(message.reason)) {
     throw new MessagePersistenceError("message not stored", { cause: message.reason });
   }
   const [anomalies] = await Promise.all([settled, enqueued, ...stored]);
+  await scheduled;
   return { row, bill, anomalies };
 };
 

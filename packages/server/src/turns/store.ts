@@ -108,6 +108,7 @@ const insertTurnStatement: Statement = {
           select started_at + interval '1 microsecond'
           from chat_turns
           where chat_id = $3
+            and tenant_id = $2
             and deleted_at is null
           order by started_at desc, id desc
           limit 1

@@ -25,6 +25,8 @@ const samples: Readonly<Record<string, readonly string[]>> = {
   object: ["{}", '{"a":1}'],
 };
 
+const someId = "0195e2c4-7f10-7c3e-9a51-0c6b1f2d3e4f";
+
 const malformedIds = [
   "",
   "x",
@@ -93,7 +95,12 @@ const badValues = (
   if (types.includes("array")) {
     const items = own["items"] as Schema;
     const bad = badValues(document, field, items).map(([raw, refusals]) => [`[${raw}]`, refusals] as const);
-    return [...wrongType, ["[null]", unprocessable], ...bad];
+    const limit = own["maxItems"];
+    const tooMany =
+      typeof limit === "number"
+        ? [[JSON.stringify(Array(limit + 1).fill(someId)), unprocessable] as const]
+        : [];
+    return [...wrongType, ["[null]", unprocessable], ...tooMany, ...bad];
   }
   if (!types.includes("string")) return wrongType;
   const texts = ruledOut[field] ?? [];

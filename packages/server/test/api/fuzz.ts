@@ -99,6 +99,8 @@ const queries = (): fc.Arbitrary<string> => {
     "$select",
     "%24filter",
     "after",
+    "q",
+    "format",
     "on_disconnect",
     "if_turn_updated_at",
     "x",
@@ -205,7 +207,7 @@ export const arbitraryRequests = (app: ApiApp, known: readonly Resources[]): fc.
     .tuple(fc.constantFrom(...app.contract.operations), fc.constantFrom(...known))
     .map(([{ method, path }, of]) => ({
       method,
-      target: `/v1${pathOf({ path } as Parameters<typeof pathOf>[0], of)}`,
+      target: `/v1${pathOf({ method, path } as Parameters<typeof pathOf>[0], of)}`,
     }));
   const place = fc.oneof(
     right,

@@ -102,6 +102,28 @@ describe.each(lists)("$name", (list: ListUnderTest) => {
     expect(idsOf(second)).toEqual([order[3], order[4]]);
   });
 
+  test("the pages everybody reads are statements with names, and clients make no more of them", async () => {
+    const path = await list.fill(app, equalRows(5, list.texts[1] ?? "a"));
+    const table = list.text === "title" ? "chats" : "messages";
+    const names = new Set<string>();
+    const { onStatement } = app.db;
+    app.db.onStatement = (name) => names.add(name);
+    const paged = async (query: Record<string, string> = {}): Promise<string[]> => {
+      names.clear();
+      for (const limit of ["1", "2", "3"]) await walk(path, query, limit);
+      return [...names].filter((name) => name.startsWith(`${table}_page`)).sort();
+    };
+    try {
+      const usual = [`${table}_page`, `${table}_page_next`, `${table}_page_prev`];
+      expect(await paged()).toEqual(usual);
+      expect(await paged({ $orderby: list.defaultOrder })).toEqual(usual);
+      expect(await paged({ $orderby: `${list.text} desc` })).toEqual([]);
+      expect(await paged({ $filter: `${list.text} ne 'other'` })).toEqual([]);
+    } finally {
+      app.db.onStatement = onStatement;
+    }
+  });
+
   test("limit: 20 without one, at most 100, and it may change from page to page, as may $select", async () => {
     const path = await list.fill(app, equalRows(130, list.texts[1] ?? "a"));
     const plain = await get(path);

@@ -25,6 +25,8 @@ export interface Expectation {
   /** A turn or an attachment of another user in a chat of the caller's is refused with 403. */
   readonly ownedBy?: "chat_turns.requester_user_id" | "attachments.uploaded_by_user_id";
   readonly success: number;
+  /** Query keys it cannot do without. */
+  readonly query?: string;
   /** A body that is accepted. */
   readonly body?: () => Readonly<Record<string, unknown>> | FormData;
 }
@@ -65,6 +67,8 @@ export const expectations: Readonly<Record<string, Expectation>> = {
   "PATCH /chats/{id}": { ...chat, scope: "write", success: 200, body: () => ({ title: "New plans" }) },
   "DELETE /chats/{id}": { ...chat, scope: "write", success: 204 },
   "GET /chats/{id}/messages": { ...chat, scope: "read", success: 200 },
+  "GET /chats/{id}/export": { ...chat, scope: "read", success: 200 },
+  "GET /search": { scope: "read", forbidden: "Access denied", success: 200, query: "q=simulator" },
   "POST /chats/{id}/messages:stream": {
     scope: "both",
     forbidden: "Forbidden",
@@ -111,13 +115,16 @@ export const expectationOf = ({ method, path }: Operation): Expectation => {
 };
 
 /** The path of a request for these resources. */
-export const pathOf = ({ path }: Operation, of: Resources): string =>
-  path
+export const pathOf = ({ method, path }: Operation, of: Resources): string => {
+  const query = expectations[`${method} ${path}`]?.query;
+  const filled = path
     .replace("{id}", of.chatId)
     .replace("{request_id}", of.requestId)
     .replace("{msg_id}", of.messageId)
     .replace("{attachment_id}", of.attachmentId)
     .replace("{model_id}", "standard");
+  return query === undefined ? filled : `${filled}?${query}`;
+};
 
 /** Ids nobody has. */
 export const randomResources = (): Resources => ({

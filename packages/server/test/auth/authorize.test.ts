@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { ResourceType } from "../../src/auth/access.ts";
 import { createAuthorizer } from "../../src/auth/authorize.ts";
+import { recordingLogger } from "../http/support.ts";
 import { actorA, configOf, refusalOf, tenantA, tenantB, userA, userB } from "./support.ts";
 
 const authorizer = createAuthorizer(configOf({}).authz);
@@ -71,6 +72,30 @@ describe("the built-in decision point", () => {
       [userA, userB].map((owner_id) => scope.admits({ owner_tenant_id, owner_id, id: userA })),
     );
     expect(admitted).toEqual([true, false, false, false]);
+  });
+
+  test("tells the log whom it refused what, and nothing of the token", async () => {
+    const { logger, lines } = recordingLogger();
+    const logged = createAuthorizer(configOf({}).authz, { logger });
+    const refused = logged.authorize(
+      { ...actorA, scopes: ["planted"] },
+      { resourceType: "chat", action: "read" },
+    );
+    await expect(refused).rejects.toMatchObject({ code: "forbidden" });
+    expect(lines).toEqual([
+      {
+        level: "info",
+        msg: "access refused",
+        processing_stage: "auth",
+        tenant_id: tenantA,
+        user_id: userA,
+        requester_type: actorA.subjectType,
+        resource_type: "chat",
+        action: "read",
+        reason: "denied",
+        error_code: "forbidden",
+      },
+    ]);
   });
 
   test("says nothing in a refusal", async () => {

@@ -49,3 +49,13 @@ test("check-config lists every problem and ends with 2", () => {
   expect(stdout).toBe("");
   expect(stderr).not.toContain("planted");
 });
+
+test("check-config names each provider of a kind this release does not speak and ends with 2", () => {
+  const file = temporaryFile(
+    "chat.yaml",
+    stringify(configWith({ "providers.later": { kind: "vllm_responses", host: "h", storage_kind: "none" } })),
+  );
+  const { status, stderr } = checkConfig(file, []);
+  expect(status).toBe(2);
+  expect(stderr).toContain("providers.later.kind: ");
+});

@@ -31,7 +31,7 @@ const process: readonly KeyRow[] = [
     "url_prefix",
     "",
     ["", "/mini-chat", "/cf/mini-chat"],
-    ["mini-chat", "/", "/mini-chat/", "//", "/a b"],
+    ["mini-chat", "/", "/mini-chat/", "//", "/a b", "/a:b", "/*", "/a%20b"],
   ),
   int("shutdown_grace_secs", 25, 0, 3_600),
   int("worker_stop_timeout_secs", 5, 1, 60),

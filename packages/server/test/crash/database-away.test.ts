@@ -2,8 +2,8 @@ import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { callApi, eventually } from "../support/app.ts";
 import type { ServerProcess } from "../support/process.ts";
+import { type DatabaseProxy, startDatabaseProxy } from "../support/proxy.ts";
 import { textOf } from "../support/stream.ts";
-import { type DatabaseProxy, startDatabaseProxy } from "./proxy.ts";
 import {
   ageRunningTurns,
   createGround,
@@ -121,7 +121,7 @@ describe("the database goes away (turns.md §13)", () => {
     proxy.holdAnswers(backend);
     await open();
     await found(ground.db, "select from chat_turns where state = 'running'");
-    proxy.cutOne(backend);
+    proxy.cutOpen(backend);
     const stream = await sent;
     expect(stream.status).toBe(200);
     expect((await stream.rest()).at(-1)?.event).toBe("done");

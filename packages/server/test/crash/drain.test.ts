@@ -159,14 +159,30 @@ describe("SIGTERM (turns.md §16.4, ops.md §9)", () => {
     await expectNothingHeld();
   });
 
+  test.each<[NodeJS.Signals, NodeJS.Signals]>([
+    ["SIGTERM", "SIGTERM"],
+    ["SIGINT", "SIGTERM"],
+    ["SIGHUP", "SIGHUP"],
+  ])("%s with a %s right behind it drains like one", async (signal, echo) => {
+    const server = await ground.start({ config: { shutdown_grace_secs: 3_600 } });
+    const [turn] = await runTurns(server, 1, "gate");
+    if (turn === undefined) throw new Error("one turn");
+    const exit = server.stop(signal);
+    void server.stop(echo);
+    await untilRefusing(server, turn);
+    ground.simulator.open("gate");
+    expect(await lastOf(turn)).toBe("done");
+    expect(await exit).toBe(0);
+    await expectNothingHeld();
+  });
+
   test("a second signal ends it at once with 1; its turns are the watchdog's", async () => {
     const server = await ground.start({ config: { shutdown_grace_secs: 3_600 } });
     const [turn] = await runTurns(server, 1, "never");
     if (turn === undefined) throw new Error("one turn");
-    const exit = server.stop();
-    await untilRefusing(server, turn);
     void server.stop();
-    expect(await exit).toBe(1);
+    await untilRefusing(server, turn);
+    expect(await server.insist()).toBe(1);
     expect((await ground.db.query("select from app_instances")).rowCount).toBe(0);
     await ageDeadProcesses(ground.db);
     const next = await ground.start();

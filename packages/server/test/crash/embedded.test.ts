@@ -95,9 +95,6 @@ test("a second signal leaves no database behind either", async () => {
   simulator.enqueue({ events: [{ text: "x" }], hang_after: 1 });
   await (await send(server, chatId)).until("delta");
   const pid = databasePid();
-  const exit = server.stop();
-  await server.logged((line) => line["msg"] === "stopping");
-  void server.stop();
-  expect(await exit).toBe(1);
+  expect(await server.insist()).toBe(1);
   await expect.poll(() => lives(pid), { timeout: 10_000 }).toBe(false);
 });

@@ -3,6 +3,7 @@ import { type AddressInfo, createServer, type Server } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Tree } from "../../src/config/tree.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { startPooler } from "../support/pooler.ts";
 import { startServerProcess } from "../support/process.ts";
 
 /** Start-ups that must fail: the exit code tells an operator where to look (ops.md §1, §3). */
@@ -74,6 +75,39 @@ describe("3: the database cannot be used", () => {
 
   test("its schema is behind and is not to be migrated", async () => {
     await expect(start({ database: { migrations: "check" } }, empty.url)).rejects.toThrow(/ended with 3:/);
+  });
+
+  test.each(["off", "check", "auto"])(
+    "a transaction-mode pooler is in between, migrations %s",
+    async (migrations) => {
+      const pooler = await startPooler(database.url);
+      try {
+        const started = start({ database: { migrations } }, pooler.url);
+        await expect(started).rejects.toThrow(/ended with 3:.*database\.direct_url/s);
+      } finally {
+        await pooler.close();
+      }
+    },
+  );
+
+  test("only its direct_url leads nowhere", async () => {
+    const { server, port } = await takePort();
+    await new Promise((resolve) => server.close(resolve));
+    const started = start({ database: { direct_url: `postgresql://nobody@localhost:${port}/none` } });
+    await expect(started).rejects.toThrow(/ended with 3:.*ECONNREFUSED/s);
+  });
+
+  test.each<[string, string]>([
+    ["it is to be reached with TLS and has none", "sslmode=require"],
+    ["the certificate it is to be known by does not exist", "sslmode=verify-full&sslrootcert=/nowhere.pem"],
+  ])("%s", async (_, query) => {
+    const url = `${database.url}${database.url.includes("?") ? "&" : "?"}${query}`;
+    await expect(start({}, url)).rejects.toThrow(/ended with 3:/);
+  });
+
+  test.each(["/dev/null/data", "/dev/null"])("its directory cannot be made: %s", async (directory) => {
+    const started = start({ database: { mode: "embedded", data_dir: directory } });
+    await expect(started).rejects.toThrow(/ended with 3:.*database\.data_dir/s);
   });
 });
 

@@ -2,8 +2,8 @@ import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/app.ts";
 import type { ServerProcess } from "../support/process.ts";
+import { type DatabaseProxy, startDatabaseProxy } from "../support/proxy.ts";
 import { textOf } from "../support/stream.ts";
-import { type DatabaseProxy, startDatabaseProxy } from "./proxy.ts";
 import { startReceiver } from "./receiver.ts";
 import {
   ageDeadProcesses,

@@ -2,9 +2,9 @@ import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/app.ts";
 import type { ServerProcess } from "../support/process.ts";
+import { type DatabaseProxy, startDatabaseProxy } from "../support/proxy.ts";
 import type { OpenedStream } from "../support/stream.ts";
 import { mutate, type Op, turnsOf } from "../turns/mutation-support.ts";
-import { type DatabaseProxy, startDatabaseProxy } from "./proxy.ts";
 import {
   ageDeadProcesses,
   createGround,

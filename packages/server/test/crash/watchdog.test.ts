@@ -333,6 +333,32 @@ test("a row that fails does not stop the scan, and is logged by its id", async (
   expect(await scan()).toBe(1);
 });
 
+test("100 rows that fail for ever do not keep the others from being finalized", async () => {
+  const bad = await orphans(101);
+  const good = await orphan(stale);
+  const ids = bad.map(({ id }) => `'${id}'`).join();
+  await db.query(
+    `create function test_refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
+     create trigger test_refuse before update on chat_turns
+     for each row when (old.id in (${ids})) execute function test_refuse()`,
+  );
+  const failing = new Set<string>();
+  try {
+    expect(await scan({ failing })).toBe(0);
+    expect(await scan({ failing })).toBe(1);
+    expect(await states([good])).toEqual(["failed"]);
+    const another = await orphan(stale);
+    expect(await scan({ failing })).toBe(1);
+    expect(await states([another])).toEqual(["failed"]);
+    expect(failing.size).toBe(101);
+  } finally {
+    await db.query("drop function test_refuse cascade");
+  }
+  expect(await scan({ failing })).toBe(100);
+  expect(await scan({ failing })).toBe(1);
+  expect(failing).toEqual(new Set());
+});
+
 test("two scans at once finalize every turn once (§23.4)", async () => {
   const turns = await orphans(40);
   const counts = await Promise.all([scan(), scan(), scan()]);

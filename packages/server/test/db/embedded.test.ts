@@ -173,6 +173,26 @@ test("a crash of the whole machine leaves a process id that a stranger may have 
   await (await startEmbedded({ dataDir })).stop();
 });
 
+test("a server that was killed and that nobody reaped is dead", async () => {
+  const server = await startEmbedded({ dataDir });
+  await server.stop();
+  const pidFile = join(dataDir, "cluster", "postmaster.pid");
+  // `sleep` inherits a child it knows nothing of, of the server's account as a server would be.
+  const negligent = spawn("/bin/sh", ["-c", "cat <&3 & echo $!; exec sleep 600"], {
+    ...serverAccount(join(dataDir, "cluster")),
+    cwd: "/",
+    stdio: ["ignore", "pipe", "ignore", "pipe"],
+  });
+  children.push(negligent);
+  if (negligent.stdout === null) throw new Error("no stdout");
+  const [pid] = await once(createInterface(negligent.stdout), "line");
+  await expect.poll(() => readFile(`/proc/${negligent.pid}/comm`, "utf8")).toBe("sleep\n");
+  process.kill(Number(pid), "SIGKILL");
+  await expect.poll(() => readFile(`/proc/${pid}/stat`, "utf8")).toMatch(/\) Z /);
+  await writeFile(pidFile, `${pid}\n${join(dataDir, "cluster")}\n0\n5432\n\n\n\nready\n`);
+  await (await startEmbedded({ dataDir })).stop();
+});
+
 test("an interrupted first start leaves nothing that would be taken for a database", async () => {
   await mkdir(join(dataDir, "cluster.tmp"), { recursive: true });
   await writeFile(join(dataDir, "cluster.tmp", "PG_VERSION"), "18\n");

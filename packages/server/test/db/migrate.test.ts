@@ -4,6 +4,7 @@ import { join } from "node:path";
 import pg from "pg";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
+import { recordingLogger } from "../http/support.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let database: TestDatabase;
@@ -41,6 +42,14 @@ test("an empty database gets every file once, in order", async () => {
   expect(done.map((migration) => migration.version)).toEqual([1, 2]);
   expect(await applied()).toEqual(["one", "two"]);
   expect((await up()).applied).toEqual([]);
+});
+
+test("tells the log what it applied, under a name that no field of every line has", async () => {
+  await file("0001_one.sql", "create table one (id int);");
+  const { logger, lines } = recordingLogger();
+  await up("auto", { logger });
+  expect(lines).toMatchObject([{ msg: "migration applied", migration: 1, name: "one" }]);
+  expect(lines[0]).not.toHaveProperty("version");
 });
 
 test("starting many processes at once applies every file once", async () => {

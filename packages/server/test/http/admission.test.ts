@@ -64,6 +64,38 @@ test("over the rate: 429 with Retry-After; RateLimit headers on every answer", a
   expect(anonymous.headers["ratelimit-limit"]).toBe("2");
 });
 
+test.each<[string, "GET" | "PUT" | "OPTIONS", string, number]>([
+  ["an unknown path", "GET", "/v1/nothing", 404],
+  ["the root of the API", "GET", "/v1", 404],
+  ["a trailing slash", "GET", "/v1/whoami/", 404],
+  ["an empty id", "GET", "/v1/chats/", 404],
+  ["another method", "PUT", "/v1/whoami", 405],
+  ["OPTIONS", "OPTIONS", "/v1/whoami", 405],
+  ["a malformed path", "GET", "/v1/chats/%E0%A4%A", 400],
+])("the refusal of %s has RateLimit headers and costs nothing", async (_name, method, url, status) => {
+  const withIds = (api: ApiServer): void => {
+    ok(api);
+    api.get("/chats/:id", async () => ({}));
+  };
+  const { app } = testServer(withIds, { server: { rate_limit: { rps: 1, burst: 2 } } });
+  for (let at = 0; at < 3; at += 1) {
+    const answer = await app.inject({ method, url, headers: bearer });
+    expect(answer.statusCode).toBe(status);
+    expect(answer.headers).toMatchObject({
+      "ratelimit-limit": "2",
+      "ratelimit-remaining": "2",
+      "ratelimit-reset": "0",
+    });
+  }
+});
+
+test("outside the API there are no RateLimit headers", async () => {
+  const { app } = testServer(ok, { url_prefix: "/chat" });
+  for (const url of ["/nothing", "/v1/whoami", "/chat/v10", "/chat/%E0%A4%A"]) {
+    expect((await app.inject({ url })).headers).not.toHaveProperty("ratelimit-limit");
+  }
+});
+
 test("the tighter bucket shows: the user's", async () => {
   const { app } = testServer(ok, { server: { rate_limit: { per_user_rps: 1, per_user_burst: 3 } } });
   const answer = await app.inject({ url: "/v1/whoami", headers: bearer });

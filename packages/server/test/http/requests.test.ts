@@ -310,6 +310,31 @@ test("a body nested a million times deep is answered, not a crash", async () => 
   expect([400, 422]).toContain(answer.statusCode);
 });
 
+test.each<[string, string]>([
+  [
+    "members that are null",
+    `{"title":"x",${Array.from({ length: 10_000 }, (_, n) => `"m${n}":null`).join()}}`,
+  ],
+  ["elements of a list", `{"title":"x","list":[${"0,".repeat(10_000)}0]}`],
+  ["empty objects", `{"title":"x","list":[${"{},".repeat(5_000)}{}]}`],
+])("a body of more than 10 000 values is refused before it is parsed: %s", async (_name, payload) => {
+  const { app: roomy } = testServer(routes);
+  const answer = await roomy.inject({ method: "POST", url: "/v1/chats", headers: json, payload });
+  expect(answer.statusCode).toBe(400);
+  expect(answer.json().detail).toBe("The body holds more than 10000 values.");
+});
+
+test.each<[string, string]>([
+  ["commas and brackets", ",[{".repeat(20_000)],
+  ["escaped quotes", '",'.repeat(20_000)],
+  ["backslashes before the end", "\\,".repeat(20_001)],
+])("a long text is one value, whatever it holds: %s", async (_name, title) => {
+  const { app: roomy } = testServer(routes);
+  const payload = JSON.stringify({ title });
+  const answer = await roomy.inject({ method: "POST", url: "/v1/chats", headers: json, payload });
+  expect(answer.json()).toEqual({ title });
+});
+
 test("an unknown path with a body that is no JSON is still just unknown", async () => {
   const answer = await app.inject({ method: "PUT", url: "/v1/nothing", headers: json, payload: "{" });
   expect(answer.json().code).toBe("route_not_found");

@@ -97,6 +97,28 @@ test("headers and the first event share one packet", async () => {
   socket.destroy();
 });
 
+test("bytes that are no HTTP, sent during a stream, end the connection and put nothing into the stream", async () => {
+  const { port, opened } = await serve(patient);
+  const opening = opened();
+  const socket = net.connect(port, "127.0.0.1");
+  let received = "";
+  socket
+    .on("error", () => {})
+    .on("data", (chunk) => {
+      received += chunk;
+    });
+  socket.write("POST /v1/stream HTTP/1.1\r\nhost: x\r\nauthorization: Bearer good\r\n\r\n");
+  const writer = await opening;
+  const left = closing(writer);
+  writer.write("event: stream_started\ndata: {}\n\n");
+  await once(socket, "data");
+  const closed = once(socket, "close");
+  socket.write("this is no HTTP\r\n\r\n");
+  await Promise.all([left, closed]);
+  expect(received.match(/HTTP\/1\.1/g)).toHaveLength(1);
+  expect(received).not.toContain("problem+json");
+});
+
 test("nothing is written after the end", async () => {
   const { port, opened } = await serve(patient);
   const opening = opened();
@@ -209,6 +231,22 @@ test("a client that drains nothing for too long counts as gone", async () => {
   fill(writer);
   await closing(writer);
   expect(writer.closed).toBe(true);
+});
+
+test("a client that drains nothing behind the end holds its connection no longer", async () => {
+  const { port, opened } = await serve({ silenceMs: 60_000, stalledMs: 300 });
+  const opening = opened();
+  const response = await responseOf(request(port));
+  response.on("error", () => {});
+  const writer = await opening;
+  response.pause();
+  fill(writer);
+  writer.end();
+  const connections = (): Promise<number> =>
+    new Promise((resolve) => server?.app.server.getConnections((_error, count) => resolve(count)));
+  expect(await connections()).toBe(1);
+  await expect.poll(connections, { timeout: 5_000 }).toBe(0);
+  expect(response.complete).toBe(false);
 });
 
 test("silence is filled with comments, again and again", async () => {

@@ -59,6 +59,13 @@ test.each<[string, string]>([
   });
 });
 
+test("a broken chunk of a body is answered with a problem", async () => {
+  const head =
+    "POST /v1/chats HTTP/1.1\r\nhost: x\r\nauthorization: Bearer good\r\ncontent-type: application/json";
+  const answer = await talk(`${head}\r\ntransfer-encoding: chunked\r\n\r\nno size\r\n`);
+  expect(answer).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+});
+
 test("a body shorter than announced ends without a crash", async () => {
   const socket = net.connect(port, "127.0.0.1");
   socket.on("error", () => {});
@@ -70,13 +77,59 @@ test("a body shorter than announced ends without a crash", async () => {
   expect((await fetch(`http://127.0.0.1:${port}/v1/chats`, { headers: bearer })).status).toBe(200);
 });
 
-test("a body over the limit is answered although the client is still sending", async () => {
-  const answer = await fetch(`http://127.0.0.1:${port}/v1/chats`, {
-    method: "POST",
-    headers: { ...bearer, "content-type": "application/json" },
-    body: "x".repeat(17_000_000),
+/** Sends a whole body without reading, and only then reads until the connection closes. */
+const sendAllThenRead = async (head: readonly string[], body: Buffer): Promise<string> => {
+  const socket = net.connect(port, "127.0.0.1");
+  const failed = once(socket, "error").then(([error]) => Promise.reject(error));
+  failed.catch(() => {});
+  socket.pause();
+  socket.write([...head, "", ""].join("\r\n"));
+  for (let at = 0; at < body.length; at += 1_048_576) {
+    const taken = new Promise((resolve) => socket.write(body.subarray(at, at + 1_048_576), resolve));
+    await Promise.race([taken, failed]);
+  }
+  let answer = "";
+  socket.on("data", (chunk) => {
+    answer += chunk;
   });
-  expect([answer.status, await answer.json()]).toMatchObject([413, { code: "body_too_large" }]);
+  socket.resume();
+  await Promise.race([once(socket, "close"), failed]);
+  return answer;
+};
+
+const postHead = ["POST /v1/chats HTTP/1.1", "host: x", "content-type: application/json"];
+const authorization = "authorization: Bearer good";
+
+test.each<[string, number, string, readonly string[]]>([
+  ["of announced length, over the limit", 413, "body_too_large", [authorization, "content-length: 25165824"]],
+  ["in chunks, over the limit", 413, "body_too_large", [authorization, "transfer-encoding: chunked"]],
+  [
+    "of a stranger who wants the connection closed",
+    401,
+    "unauthorized",
+    ["connection: close", "content-length: 25165824"],
+  ],
+])(
+  "the refusal of a large body can be read by who sends all of it first: %s",
+  async (_name, status, code, more) => {
+    const size = 24 * 1_048_576;
+    const body = Buffer.alloc(size, "x");
+    const framed = more.includes("transfer-encoding: chunked")
+      ? Buffer.concat([Buffer.from(`${size.toString(16)}\r\n`), body, Buffer.from("\r\n0\r\n\r\n")])
+      : body;
+    const answer = await sendAllThenRead([...postHead, ...more], framed);
+    expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+    expect(answer).toMatch(/\r\nconnection: close\r\n/i);
+    expect(JSON.parse(answer.split("\r\n\r\n")[1] ?? "")).toMatchObject({ status, code });
+  },
+);
+
+test("a body over the limit is refused before it is sent", async () => {
+  const socket = net.connect(port, "127.0.0.1");
+  socket.write([...postHead, authorization, "content-length: 25165824", "", ""].join("\r\n"));
+  const [first] = await once(socket, "data");
+  expect(String(first)).toMatch(/^HTTP\/1\.1 413 .*"code":"body_too_large"/s);
+  socket.destroy();
 });
 
 test("closing waits for the answer under way, not for the keep-alive time of its connection", async () => {
@@ -127,6 +180,24 @@ test("CORS: preflight and answers to allowed origins only, with the headers of t
   expect(refused.headers["access-control-expose-headers"]).toContain("RateLimit-Remaining");
   const foreign = await server.app.inject({ url: "/v1/chats", headers: { origin: "https://evil.example" } });
   expect(foreign.headers["access-control-allow-origin"]).toBeUndefined();
+});
+
+test.each<[string, string, Record<string, string>, number, string | undefined]>([
+  ["of an unknown path", "/v1/nothing", { "access-control-request-method": "GET" }, 404, undefined],
+  [
+    "for a method the path has not",
+    "/v1/chats",
+    { "access-control-request-method": "PUT" },
+    405,
+    "GET, POST",
+  ],
+  ["that asks for no method", "/v1/chats", {}, 405, "GET, POST"],
+])("OPTIONS %s is refused", async (_name, url, more, status, allow) => {
+  const headers = { origin: "https://app.example", ...more };
+  const answer = await server.app.inject({ method: "OPTIONS", url, headers });
+  expect(answer.statusCode).toBe(status);
+  expect(answer.headers.allow).toBe(allow);
+  expect(answer.json().status).toBe(status);
 });
 
 const segment = fc.oneof(

@@ -91,6 +91,7 @@ interface Batch {
 interface Player {
   readonly horizon: Horizon;
   batch: Batch | null;
+  /** A claim under way while the next move is made. */
   claiming: Promise<void> | null;
 }
 
@@ -165,7 +166,8 @@ class Play {
   }
 
   async make(moves: readonly Move[]): Promise<void> {
-    for (const one of moves) await this.#make(one);
+    for (const one of moves) await this.#makeBeside(one);
+    for (const player of this.#players) await this.#finishClaim(player);
     for (const slot of [...this.#open.keys()]) await this.#close(slot, "commit");
     await this.#drain();
     for (const fate of this.#fates.values()) {
@@ -180,6 +182,23 @@ class Play {
     if (this.#dead.size > 0) await this.#stage.db.query("delete from outbox_dead");
   }
 
+  /**
+   * Makes a move beside the claims that are under way. What they brought is judged after it: the answer to
+   * an acknowledgement may arrive behind that of a claim which has seen it.
+   */
+  async #makeBeside(one: Move): Promise<void> {
+    const claiming = this.#players.filter((player) => player.claiming !== null);
+    await this.#make(one);
+    for (const player of claiming) await this.#finishClaim(player);
+  }
+
+  async #finishClaim(player: Player): Promise<void> {
+    if (player.claiming === null) return;
+    await player.claiming;
+    player.claiming = null;
+    for (const messages of player.batch?.partitions.values() ?? []) this.#checkOrder(messages);
+  }
+
   async #make(one: Move): Promise<void> {
     if (one.kind === "enqueue") return this.#enqueue(one.slot, one.key);
     if (one.kind === "commit" || one.kind === "rollback") return this.#close(one.slot, one.kind);
@@ -187,12 +206,13 @@ class Play {
     const player = this.#players[one.worker];
     if (player === undefined) return;
     // A worker does one thing at a time.
-    await player.claiming;
+    await this.#finishClaim(player);
     if (one.kind === "claim") {
       if (player.batch !== null) return;
       if (one.horizon) await this.#readHorizon(player);
       player.claiming = this.#claim(player, one.partitions, one.batch);
-      if (!one.overlapping) await player.claiming;
+      player.claiming.catch(() => {});
+      if (!one.overlapping) await this.#finishClaim(player);
     } else if (one.kind === "answer") await this.#answer(player, one.verdicts);
     else {
       await this.#expire(player);
@@ -231,7 +251,6 @@ class Play {
     const messages = await claim(this.#stage.db, [request], token, player.horizon.closed);
     if (messages.length === 0) return;
     player.batch = { token, partitions: Map.groupBy(messages, ({ partitionId }) => partitionId) };
-    for (const of of player.batch.partitions.values()) this.#checkOrder(of);
   }
 
   async #readHorizon({ horizon }: Player): Promise<void> {
@@ -312,16 +331,14 @@ class Play {
   async #drain(): Promise<void> {
     const [player] = this.#players;
     if (player === undefined) return;
-    for (const one of this.#players) {
-      await one.claiming;
-      await this.#answer(one, ["done"]);
-    }
+    for (const one of this.#players) await this.#answer(one, ["done"]);
     for (;;) {
       await this.#stage.db.query(
         "update outbox_partition set lease_until = now() - interval '1 ms' where lease_until > now()",
       );
       await this.#endWaits();
-      await this.#claim(player, 4, 10);
+      player.claiming = this.#claim(player, 4, 10);
+      await this.#finishClaim(player);
       if (player.batch === null) break;
       await this.#answer(player, ["done"]);
     }

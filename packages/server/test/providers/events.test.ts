@@ -195,6 +195,34 @@ describe("events of a Responses stream (providers.md §2.1)", () => {
     ).toEqual({ ...zero, inputTokens: 5, cacheReadInputTokens: 5, outputTokens: 2, reasoningTokens: 2 });
   });
 
+  test("spans count in the whole answer, whatever content part they are in", () => {
+    const cite = (start_index: number, end_index: number) => ({
+      type: "url_citation",
+      url: "https://a.example",
+      start_index,
+      end_index,
+    });
+    const part = (text: string, ...annotations: object[]) => ({ type: "output_text", text, annotations });
+    const output = [
+      {
+        type: "message",
+        content: [part("one \u{1f600}", cite(0, 3)), part(" two", cite(1, 4), cite(-1, 2))],
+      },
+      { type: "web_search_call" },
+      {
+        type: "message",
+        content: [{ type: "refusal", refusal: "no" }, part(" three", cite(1, 6), cite(1, 7))],
+      },
+    ];
+    const answer = [...output.flatMap(({ content = [] }) => content)]
+      .map((one) => ("text" in one ? one.text : ""))
+      .join("");
+    const ended = end(sse("response.completed", { response: { output } }));
+    const citations = ended?.kind === "completed" ? ended.citations : [];
+    const cited = citations.map(({ span }) => span && [...answer].slice(span.start, span.end).join(""));
+    expect(cited).toEqual(["one", "two", undefined, "three", undefined]);
+  });
+
   test("citations of files and pages, in order; others and incomplete ones are left out", () => {
     const annotations = [
       { type: "file_citation", file_id: "file-1", title: "A", text: "cited", start_index: 0, end_index: 4 },

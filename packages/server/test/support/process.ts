@@ -21,8 +21,10 @@ export interface ServerProcess {
   logged(condition: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>>;
   /** Sends SIGKILL and resolves when the process is gone. */
   kill(): Promise<void>;
-  /** Sends SIGTERM and resolves with the exit code. */
-  stop(): Promise<number | null>;
+  /** Sends the signal, SIGTERM by default, and resolves with the exit code. */
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+  /** Sends SIGTERM until the process has ended, as somebody who will not wait. */
+  insist(): Promise<number | null>;
 }
 
 export interface ServerProcessOptions {
@@ -71,9 +73,13 @@ export const startServerProcess = async (options: ServerProcessOptions): Promise
       child.kill("SIGKILL");
       await exited;
     },
-    stop: () => {
-      child.kill("SIGTERM");
+    stop: (signal = "SIGTERM") => {
+      child.kill(signal);
       return exited;
+    },
+    insist: () => {
+      const again = setInterval(() => child.kill("SIGTERM"), 300);
+      return exited.finally(() => clearInterval(again));
     },
   };
 };

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Scenario } from "@mini-chat/simulator";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { asTenantId } from "../../src/auth/actor.ts";
 import { noLogger } from "../../src/telemetry/log.ts";
 import { RunningTurns } from "../../src/turns/cancellation.ts";
@@ -67,6 +67,20 @@ const silent: Scenario = { events: [{ wait_for: "never" }] };
 const talking: Scenario = { events: [{ text: "some" }, { wait_for: "never" }] };
 
 describe("POST …/cancel (turns.md §16.1)", () => {
+  test("leaves no timer behind when the turn ended before its time", async () => {
+    const { path } = await begin(talking);
+    const set = vi.spyOn(globalThis, "setTimeout");
+    const cleared = vi.spyOn(globalThis, "clearTimeout");
+    expect((await app.call("POST", path)).body).toMatchObject({ state: "cancelled" });
+    const waits = set.mock.results.filter((_, at) => {
+      const ms = set.mock.calls[at]?.[1] ?? 0;
+      return ms > 1_500 && ms < 2_000;
+    });
+    expect(waits).toHaveLength(1);
+    expect(cleared.mock.calls.flat()).toContain(waits[0]?.value);
+    vi.restoreAllMocks();
+  });
+
   test("§23.12 before any text: no message; the stream ends with `cancelled`", async () => {
     const { chatId, requestId, stream, path } = await begin(silent, "stream_started");
     expect(await app.call("POST", path)).toMatchObject({

@@ -36,7 +36,7 @@ const cutWhileWaiting = async (begin: () => Promise<unknown>): Promise<void> => 
       );
       return rowCount > 0;
     });
-    proxy.cut();
+    proxy.cutOpen();
   } finally {
     await client.query("rollback");
     await client.end();

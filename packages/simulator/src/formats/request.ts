@@ -12,6 +12,8 @@ export interface ModelRequest {
   readonly inputMessages: number;
   /** "" when there is none. */
   readonly lastUserText: string;
+  /** `metadata.request_type` says that a thread is to be summarised. */
+  readonly isSummary: boolean;
   readonly offered: ReadonlySet<ToolName>;
   readonly vectorStoreIds: readonly string[];
   readonly usageWanted: boolean;
@@ -29,6 +31,7 @@ export const readModelRequest = (api: Api, body: unknown, deployment: string | n
     stream: request["stream"] === true,
     inputMessages: Math.max(1, messages.length),
     lastUserText: textOf(last?.["content"]),
+    isSummary: isRecord(request["metadata"]) && request["metadata"]["request_type"] === "summary",
     // The tools of Chat Completions are functions of the caller.
     offered: new Set(api === "chat" ? [] : tools.flatMap(toolNameOf)),
     vectorStoreIds: tools.flatMap((tool) => list(tool["vector_store_ids"]).filter(isText)),

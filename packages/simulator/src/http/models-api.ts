@@ -30,7 +30,7 @@ export const answerModelCall = async (
 ): Promise<void> => {
   const { capture, response, params, body } = exchange;
   const request = readModelRequest(api, parseJson(body), params[0] ?? null);
-  const chosen = early ?? world.program.chooseByText(request.lastUserText);
+  const chosen = early ?? world.program.chooseByRequest(request);
   capture.scenario = chosen.name ?? null;
   const line = new Line(response, capture, chosen);
   if (early === null && chosen.accept_delay_ms !== undefined) await line.pause(chosen.accept_delay_ms);

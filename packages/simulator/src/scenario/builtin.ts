@@ -68,6 +68,13 @@ export const builtinScenarios = {
     events: [{ text: "This answer stops before its" }],
     incomplete_reason: "max_output_tokens",
   },
+  summary: {
+    name: "summary",
+    events: [
+      { text: "<analysis>The simulated model thinks.</analysis>\n" },
+      { text: "<summary>\nPurpose: a simulated summary.\n</summary>" },
+    ],
+  },
   default: { name: "default", events: [{ text: "Hello" }, { text: " from the simulator." }] },
 } as const satisfies Readonly<Record<string, Scenario>>;
 

@@ -2,10 +2,13 @@ import { builtinScenario, builtinScenarios, scenarioForText } from "./builtin.ts
 import { InvalidInput } from "./checks.ts";
 import type { Scenario } from "./scenario.ts";
 
-/** What was programmed: the override queue and the answer to texts no row of the table knows. */
+/** What was programmed: the override queue, and the answers where nothing else decides. */
 export class Program {
   readonly #queue: Scenario[] = [];
+  /** To texts no row of the table knows. */
   fallback: Scenario | null = null;
+  /** To requests for a thread summary. */
+  summary: Scenario | null = null;
 
   get waiting(): number {
     return this.#queue.length;
@@ -34,8 +37,9 @@ export class Program {
     );
   }
 
-  /** The third step: by the text of the last user message. */
-  chooseByText(text: string): Scenario {
-    return scenarioForText(text) ?? this.fallback ?? builtinScenarios.default;
+  /** The third step: by what the request is for, then by the text of the last user message. */
+  chooseByRequest(request: { readonly isSummary: boolean; readonly lastUserText: string }): Scenario {
+    if (request.isSummary) return this.summary ?? builtinScenarios.summary;
+    return scenarioForText(request.lastUserText) ?? this.fallback ?? builtinScenarios.default;
   }
 }

@@ -19,18 +19,42 @@ export function readUsage(response: unknown): ProviderUsage | null {
   };
 }
 
-/** The citations of a response object, in order of appearance: `output[].content[].annotations[]`. */
+/**
+ * The citations of a response object, in order of appearance: `output[].content[].annotations[]`. Their
+ * offsets count within their content part; the answer is all of the parts in a row.
+ */
 export function readCitations(response: unknown): readonly ProviderCitation[] {
-  return contentParts(response).flatMap((part) => list(member(part, "annotations")).flatMap(citation));
+  let before = 0;
+  return contentParts(response).flatMap((part) => {
+    const length = codePoints(outputText(part));
+    const citations = list(member(part, "annotations")).flatMap(citation);
+    const moved = citations.map((one) => inAnswer(one, before, length));
+    before += length;
+    return moved;
+  });
 }
+
+/** A span outside its part would, moved, name the text of another one. */
+const inAnswer = (one: ProviderCitation, before: number, length: number): ProviderCitation => {
+  const { span, ...rest } = one;
+  if (span === undefined || before === 0) return one;
+  if (span.start < 0 || span.end > length) return rest;
+  return { ...rest, span: { start: before + span.start, end: before + span.end } };
+};
+
+const codePoints = (content: string): number => {
+  let count = content.length;
+  for (const _pair of content.matchAll(/[\ud800-\udbff][\udc00-\udfff]/g)) count -= 1;
+  return count;
+};
 
 /** The answer text of a response object: all `output_text` parts in a row. */
 export function readText(response: unknown): string {
-  return contentParts(response)
-    .filter((part) => member(part, "type") === "output_text")
-    .map((part) => text(member(part, "text")) ?? "")
-    .join("");
+  return contentParts(response).map(outputText).join("");
 }
+
+const outputText = (part: unknown): string =>
+  member(part, "type") === "output_text" ? (text(member(part, "text")) ?? "") : "";
 
 /** The provider's id of a response object. */
 export const readResponseId = (response: unknown): string | undefined =>
