@@ -25,7 +25,7 @@ export default async function createCsvSink({ path }) {
         const { timestamp, effective_model, actual_credits_micro } = JSON.parse(payload);
         return `${[timestamp, tenantId, JSON.stringify(effective_model), actual_credits_micro, idempotencyKey].join(",")}\n`;
       });
-      await file.write(lines.join(""));
+      await file.appendFile(lines.join(""));
       await file.datasync();
     },
     close: () => file.close(),

@@ -9,6 +9,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startTestApp, type TestApp } from "../packages/server/test/support/app.ts";
 import { callers } from "../packages/server/test/support/config.ts";
+import { createTestDatabase } from "../packages/server/test/support/database.ts";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const run = promisify(execFile);
@@ -102,43 +103,75 @@ test("an example that is refused says why and fails", async () => {
   await expect(script).rejects.toMatchObject({ code: 22, stderr: expect.stringContaining("401") });
 });
 
-test("usage-consumer.ts takes each event once, from a real turn, after a first answer was lost", async () => {
-  const secret = "a-shared-secret-of-length";
-  const consumer = spawn(process.execPath, [`${here}/usage-consumer.ts`, "0"], {
-    env: { PATH: process.env["PATH"] ?? "", MINI_CHAT_SECRET: secret },
+const secret = "a-shared-secret-of-length";
+
+/** An example that serves: its lines of output, and the port it told. */
+const startReceiver = async (file: string, env: Record<string, string> = {}) => {
+  const child = spawn(process.execPath, [`${here}/${file}`, "0"], {
+    env: { PATH: process.env["PATH"] ?? "", MINI_CHAT_SECRET: secret, ...env },
   });
-  const lines = createInterface({ input: consumer.stdout })[Symbol.asyncIterator]();
+  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const line = async (): Promise<string> => (await lines.next()).value ?? "";
-  const port = /^listening on (\d+)$/.exec(await line())?.[1];
-  // Passes everything on, and loses the first answer.
-  let lost = 0;
-  const between = createServer(async (request, response) => {
+  const port = Number(/^listening on (\d+)$/.exec(await line())?.[1]);
+  const kill = async (): Promise<void> => {
+    child.kill("SIGKILL");
+    await exited;
+  };
+  return { port, line, kill };
+};
+
+/** Stands between mini-chat and a receiver; `answered` decides what becomes of each answer. */
+const startBetween = async (
+  port: () => number,
+  answered: (bodies: readonly string[]) => Promise<boolean>,
+) => {
+  const bodies: string[] = [];
+  const server = createServer(async (request, response) => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk);
+    const body = Buffer.concat(chunks);
     const headers = Object.entries(request.headersDistinct).map(([name, values]) => [name, `${values}`]);
-    const answer = await fetch(`http://127.0.0.1:${port}/usage`, {
+    const answer = await fetch(`http://127.0.0.1:${port()}/usage`, {
       method: "POST",
       headers: Object.fromEntries(
         headers.filter(([name]) => !/^(host|connection|content-length|transfer-encoding)$/.test(`${name}`)),
       ),
-      body: Buffer.concat(chunks),
+      body,
     });
-    lost += 1;
-    if (lost === 1) request.socket.destroy();
-    else response.writeHead(answer.status).end();
+    bodies.push(body.toString());
+    if (await answered(bodies)) response.writeHead(answer.status).end();
+    else request.socket.destroy();
   });
-  await new Promise<void>((resolve) => between.listen(0, "127.0.0.1", resolve));
-  const address = between.address();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
   const url = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}/usage`;
+  const close = async (): Promise<void> => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  };
+  return { url, bodies, close };
+};
+
+/** A conversation of two turns with a server of its own that publishes usage like this. */
+const conversationWith = async (usage: object): Promise<TestApp> => {
   const billed = await startTestApp({
-    config: { plugins: { usage: { type: "http", url, secret } }, outbox: { retry_base_ms: 10 } },
+    config: { plugins: { usage: { ...usage } }, outbox: { retry_base_ms: 10 } },
   });
+  const base = billed.base.replace(/\/v1$/, "");
+  await run(process.execPath, [`${here}/conversation.ts`, base, callers.ann.token]);
+  return billed;
+};
+
+test("usage-consumer.ts takes each event once, from a real turn, after a first answer was lost", async () => {
+  const consumer = await startReceiver("usage-consumer.ts");
+  const { line, port } = consumer;
+  const between = await startBetween(
+    () => port,
+    async ({ length }) => length > 1,
+  );
+  const billed = await conversationWith({ type: "http", url: between.url, secret });
   try {
-    await run(process.execPath, [
-      `${here}/conversation.ts`,
-      billed.base.replace(/\/v1$/, ""),
-      callers.ann.token,
-    ]);
     const first = /: \+(\d+) = (\d+)$/.exec(await line());
     expect(first?.[1]).toBe(first?.[2]);
     expect(await line()).toMatch(/: seen before$/);
@@ -148,24 +181,54 @@ test("usage-consumer.ts takes each event once, from a real turn, after a first a
     expect(await line()).toBe("refused: missing");
   } finally {
     await billed.close();
-    between.closeAllConnections();
-    await new Promise((resolve) => between.close(resolve));
-    consumer.kill();
+    await between.close();
+    await consumer.kill();
+  }
+});
+
+test("usage-ledger.ts counts each event exactly once, though it is killed before it answers", async () => {
+  const database = await createTestDatabase({ empty: true });
+  const env = { DATABASE_URL: database.url };
+  let ledger = await startReceiver("usage-ledger.ts", env);
+  const between = await startBetween(
+    () => ledger.port,
+    async ({ length }) => {
+      if (length > 2) return true;
+      await ledger.kill();
+      ledger = await startReceiver("usage-ledger.ts", env);
+      return false;
+    },
+  );
+  const billed = await conversationWith({ type: "http", url: between.url, secret });
+  try {
+    await expect.poll(() => between.bodies.length, { timeout: 20_000 }).toBeGreaterThanOrEqual(4);
+    const credits = new Map(
+      between.bodies.map((body) => {
+        const { dedupe_key: key, actual_credits_micro: micro } = JSON.parse(body);
+        return [key, Number(micro)];
+      }),
+    );
+    expect(credits.size).toBe(2);
+    const sum = [...credits.values()].reduce((one, other) => one + other);
+    const { rows } = await database.db.query("select spent_micro::text as spent from balances");
+    expect(rows).toEqual([{ spent: `${sum}` }]);
+  } finally {
+    await billed.close();
+    await between.close();
+    await ledger.kill();
+    await database.drop();
   }
 });
 
 test("csv-sink.mjs writes a line per turn", async () => {
   const directory = await mkdtemp(join(tmpdir(), "csv-sink-"));
   const path = join(directory, "usage.csv");
-  const written = await startTestApp({
-    config: { plugins: { usage: { type: "module", module: `${here}/csv-sink.mjs`, options: { path } } } },
+  const written = await conversationWith({
+    type: "module",
+    module: `${here}/csv-sink.mjs`,
+    options: { path },
   });
   try {
-    await run(process.execPath, [
-      `${here}/conversation.ts`,
-      written.base.replace(/\/v1$/, ""),
-      callers.ann.token,
-    ]);
     await expect
       .poll(async () => (await readFile(path, "utf8")).trimEnd().split("\n"), { timeout: 10_000 })
       .toEqual(

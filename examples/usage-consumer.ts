@@ -8,18 +8,14 @@
  *   plugins:
  *     usage: { type: http, url: "http://127.0.0.1:8081/usage", secret: "…" }
  *
- * The sums here live in memory. A receiver that must never count twice keeps key and effect in one
- * transaction of its own database:
- *
- *   begin;
- *   insert into seen_events (key) values ($1) on conflict do nothing;   -- no row: commit, answer 204
- *   update balances set credits_micro = credits_micro - $2 where tenant_id = $3;
- *   commit;
+ * The sums live in memory and are gone when it ends: it shows the steps. `usage-ledger.ts` is the same with
+ * a database, and counts each event exactly once whatever happens.
  */
 import { createServer } from "node:http";
 import {
   createDeduplicator,
   EventError,
+  eventKey,
   memoryKeys,
   parseUsageEvent,
   signatureHeader,
@@ -48,7 +44,7 @@ const server = createServer(async (request, response) => {
   }
   try {
     const event = parseUsageEvent(body.toString());
-    const taken = await once(`${request.headers["idempotency-key"]}`, async () => {
+    const taken = await once(eventKey(event), async () => {
       const sum = (sums.get(event.tenant_id) ?? 0n) + BigInt(event.actual_credits_micro);
       sums.set(event.tenant_id, sum);
       console.log(`${event.tenant_id}: +${event.actual_credits_micro} = ${sum}`);
@@ -57,8 +53,10 @@ const server = createServer(async (request, response) => {
     // Only now: until it gets a 2xx, mini-chat keeps the event.
     response.writeHead(204).end();
   } catch (error) {
-    // 422 says that it will never be taken; mini-chat keeps it for an operator to decide.
-    response.writeHead(error instanceof EventError ? 422 : 500).end();
+    // 422 says that it will never be taken: mini-chat keeps it for an operator to decide. Anything else
+    // comes again, a word of a newer server too.
+    const never = error instanceof EventError && error.kind === "unreadable";
+    response.writeHead(never ? 422 : 503).end();
   }
 });
 

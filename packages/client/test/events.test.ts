@@ -1,9 +1,12 @@
+import { readdirSync, readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { readAuditEvent } from "../../server/src/audit/read.ts";
 import { signatureHeader as sentHeader, signatureOf } from "../../server/src/outbox/signature.ts";
+import { readUsageEvent } from "../../server/src/usage/event.ts";
 import {
   createDeduplicator,
-  EventError,
+  eventKey,
   memoryKeys,
   parseAuditEvent,
   parseUsageEvent,
@@ -75,37 +78,80 @@ const usage = {
   timestamp: "2026-03-01T10:15:31.000Z",
 };
 
+/** Every payload the server is known to write, by the name of its golden file. */
+const golden = (slice: "usage" | "audit"): [string, string][] => {
+  const directory = new URL(`../../server/test/${slice}/golden/`, import.meta.url);
+  return readdirSync(directory).map((name) => [name, readFileSync(new URL(name, directory), "utf8")]);
+};
+
+/** Without keys that hold undefined, which JSON does not know. */
+const plain = (value: object): unknown => JSON.parse(JSON.stringify(value));
+
+const withoutEmpty = (text: string): string =>
+  JSON.stringify(Object.fromEntries(Object.entries(JSON.parse(text)).filter(([, value]) => value !== null)));
+
 describe("events", () => {
-  it("are read with absent fields as null and unknown ones kept", () => {
+  it.each(golden("usage"))("of %s are read as the server reads them", (_name, text) => {
+    expect(parseUsageEvent(text)).toEqual(plain(readUsageEvent(text)));
+    expect(parseUsageEvent(withoutEmpty(text))).toEqual(parseUsageEvent(text));
+  });
+
+  it.each(golden("audit"))("of %s are read as the server reads them", (_name, text) => {
+    expect(parseAuditEvent(text)).toEqual(plain(readAuditEvent(text)));
+  });
+
+  it("are read with what was left out as empty, and unknown fields kept", () => {
     expect(parseUsageEvent(JSON.stringify({ ...usage, later: 1 }))).toEqual({
       ...usage,
       usage: null,
+      requester_type: "user",
+      overshoot_capped: false,
+      reserved_credits_micro: 0,
+      file_search_calls: 0,
+      error_code: null,
+      completion_signal: null,
       later: 1,
     });
   });
 
+  const audit = Object.fromEntries(golden("audit").map(([name, text]) => [name, JSON.parse(text)]));
+  const turn = audit["turn-completed.json"];
+  const usageWith = (change: object) => () => parseUsageEvent(JSON.stringify({ ...usage, ...change }));
+  const turnWith = (change: object) => () => parseAuditEvent(JSON.stringify({ ...turn, ...change }));
+
   it.each([
-    ["{", "body"],
-    ["[]", "body"],
-    [JSON.stringify({ ...usage, tenant_id: "x" }), "tenant_id"],
-    [JSON.stringify({ ...usage, actual_credits_micro: 1.5 }), "actual_credits_micro"],
-    [JSON.stringify({ ...usage, usage: { input_tokens: 1 } }), "usage"],
-  ])("that are none are named: %s", (text, field) => {
-    expect(() => parseUsageEvent(text)).toThrow(expect.objectContaining({ name: "EventError", field }));
+    [() => parseUsageEvent("{"), "unreadable", "body"],
+    [() => parseUsageEvent("[]"), "unreadable", "body"],
+    [() => parseAuditEvent("null"), "unreadable", "body"],
+    [usageWith({ tenant_id: "x" }), "unreadable", "tenant_id"],
+    [usageWith({ tenant_id: null }), "unreadable", "tenant_id"],
+    [usageWith({ actual_credits_micro: 1.5 }), "unreadable", "actual_credits_micro"],
+    [usageWith({ web_search_calls: -1 }), "unreadable", "web_search_calls"],
+    [usageWith({ usage: { input_tokens: 1 } }), "unreadable", "usage"],
+    [usageWith({ terminal_state: 5 }), "unreadable", "terminal_state"],
+    [usageWith({ terminal_state: "paused" }), "unknown", "terminal_state"],
+    [usageWith({ terminal_state: "paused", chat_id: 5 }), "unreadable", "chat_id"],
+    [usageWith({ completion_signal: { kind: "incomplete", reason: "x" } }), "unknown", "completion_signal"],
+    [turnWith({ type: "export" }), "unknown", "type"],
+    [turnWith({ event_type: "turn_forked" }), "unknown", "event_type"],
+    [turnWith({ request_id: undefined }), "unreadable", "request_id"],
+    [turnWith({ attachments: [{ attachment_id: "x" }] }), "unreadable", "attachments"],
+    [turnWith({ attachments: {} }), "unreadable", "attachments"],
+  ])("that cannot be taken are told apart and say where: %#", (read, kind, field) => {
+    expect(read).toThrow(expect.objectContaining({ name: "EventError", kind, field }));
   });
 
-  it("of the audit stream are read the same way", () => {
-    const event = {
-      type: "delete",
-      event_type: "turn_delete",
-      tenant_id: usage.tenant_id,
-      chat_id: usage.chat_id,
-      turn_id: usage.request_id,
-      timestamp: usage.timestamp,
-      requester_type: "user",
-    };
-    expect(parseAuditEvent(JSON.stringify(event))).toEqual(event);
-    expect(() => parseAuditEvent(JSON.stringify({ ...event, type: 1 }))).toThrow(EventError);
+  it("have a key of their own each, made of their ids alone", () => {
+    const keyed = { ...usage, turn_id: "11111111-1111-4111-8111-111111111114", dedupe_key: "a/b/c" };
+    expect(eventKey(parseUsageEvent(JSON.stringify(keyed)))).toBe("a/b/c");
+    expect(eventKey(parseUsageEvent(JSON.stringify({ ...keyed, dedupe_key: undefined })))).toBe(
+      [1, 4, 3].map((last) => `1111111111114111811111111111111${last}`).join("/"),
+    );
+    const keys = ["turn-completed.json", "turn-retry.json", "turn-edit.json", "turn-delete.json"].map(
+      (name) => eventKey(parseAuditEvent(JSON.stringify(audit[name]))),
+    );
+    expect(new Set(keys).size).toBe(4);
+    expect(keys[0]).toMatch(/^[0-9a-f]{32}\/turn_completed\/[0-9a-f]{32}\/[0-9a-f]{32}$/);
   });
 });
 
@@ -124,15 +170,45 @@ describe("createDeduplicator", () => {
     expect(taken).toBe(2);
   });
 
+  it("never tells a repeat that its event was taken before it was", async () => {
+    const { once } = createDeduplicator(memoryKeys());
+    const first = Promise.withResolvers<void>();
+    const told: string[] = [];
+    const calls = [
+      once("a", () => first.promise).then(
+        () => told.push("first"),
+        () => told.push("first failed"),
+      ),
+      once("a", async () => void told.push("second takes it")).then((ran) => told.push(`second ${ran}`)),
+      once("a", async () => void told.push("third takes it")).then((ran) => told.push(`third ${ran}`)),
+    ];
+    await once("b", async () => {});
+    expect(told).toEqual([]);
+    first.reject(new Error("down"));
+    await Promise.all(calls);
+    expect(told[0]).toBe("first failed");
+    expect(told.slice(1).sort()).toEqual(["second takes it", "second true", "third false"]);
+  });
+
   it("takes an event again that could not be taken", async () => {
     const { once } = createDeduplicator(memoryKeys());
     await expect(once("a", () => Promise.reject(new Error("down")))).rejects.toThrow("down");
     expect(await once("a", async () => {})).toBe(true);
   });
 
-  it("forgets the oldest keys beyond its capacity", async () => {
-    const keys = memoryKeys({ capacity: 2 });
-    for (const key of ["a", "b", "c"]) await keys.add(key);
-    expect([await keys.add("c"), await keys.add("b"), await keys.add("a")]).toEqual([false, false, true]);
+  it("forgets the key beyond its capacity that was not seen for longest", async () => {
+    const { once } = createDeduplicator(memoryKeys({ capacity: 2 }));
+    const seen: boolean[] = [];
+    for (const key of ["a", "b", "a", "c", "a", "b"]) seen.push(!(await once(key, async () => {})));
+    expect(seen).toEqual([false, false, true, false, true, false]);
+  });
+
+  it("gives what its store gives to whoever takes the event", async () => {
+    const { once } = createDeduplicator<string>({
+      once: (_key, take) => take("a transaction").then(() => true),
+    });
+    const given: string[] = [];
+    await once("a", async (context) => void given.push(context));
+    expect(given).toEqual(["a transaction"]);
   });
 });

@@ -1,90 +1,73 @@
-/** Tokens as the provider reported them; the cached ones are part of the input, reasoning of the output. */
-export interface UsageTokens {
-  readonly input_tokens: number;
-  readonly output_tokens: number;
-  readonly cache_read_input_tokens: number;
-  readonly cache_write_input_tokens: number;
-  readonly reasoning_tokens: number;
-}
+import type { AuditEvent, UsageEvent } from "./types.ts";
 
 /**
- * What one turn or one system task cost. `actual_credits_micro` is the authoritative debit, in millionths
- * of a credit: add it up, never compute it again from the tokens.
+ * The body is not an event this program can take; `field` says where. `unreadable` it will be for ever;
+ * `unknown` is a word of a newer server: keep the event waiting (answer 503) until this program is newer too.
  */
-export interface UsageEvent {
-  readonly tenant_id: string;
-  /** Absent for system tasks. */
-  readonly user_id?: string;
-  readonly chat_id: string;
-  /** Absent for system tasks. */
-  readonly turn_id?: string;
-  readonly request_id: string;
-  /** The model that answered; differs from `selected_model` after a downgrade. */
-  readonly effective_model: string;
-  readonly selected_model: string;
-  readonly terminal_state: "completed" | "failed" | "cancelled";
-  readonly billing_outcome: "completed" | "failed" | "aborted" | "system_task";
-  readonly settlement_method: "actual" | "estimated" | "released" | "none";
-  /** Null when the provider reported none. */
-  readonly usage: UsageTokens | null;
-  readonly actual_credits_micro: number;
-  readonly policy_version_applied: number;
-  readonly web_search_calls: number;
-  readonly code_interpreter_calls: number;
-  readonly timestamp: string;
-  readonly requester_type?: "user" | "system";
-  readonly dedupe_key?: string;
-  readonly system_task_type?: string;
-  readonly error_code?: string | null;
-}
-
-/** What happened to a turn, for the record. */
-export interface AuditEvent {
-  readonly type: "turn" | "mutation" | "delete";
-  readonly event_type: string;
-  readonly tenant_id: string;
-  readonly chat_id: string;
-  readonly turn_id: string;
-  readonly timestamp: string;
-  readonly requester_type: "user" | "system";
-  readonly trace_id?: string;
-  readonly [field: string]: unknown;
-}
-
-/** The body is not the event it should be; `field` says where. */
 export class EventError extends Error {
   override name = "EventError";
+  readonly kind: "unreadable" | "unknown";
   readonly field: string;
 
-  constructor(field: string, expected: string) {
-    super(`${field}: ${expected}`);
+  constructor(kind: "unreadable" | "unknown", field: string, what: string) {
+    super(`${field}: ${what}`);
+    this.kind = kind;
     this.field = field;
   }
 }
 
-type Check = (value: unknown) => boolean;
+type Finding = "ok" | "wrong" | "unknown";
+type Check = (value: unknown) => Finding;
+type Fields = Readonly<Record<string, Check>>;
 
-const text: Check = (value) => typeof value === "string";
-const uuid: Check = (value) =>
-  typeof value === "string" && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value);
-const integer: Check = (value) => Number.isSafeInteger(value);
-const count: Check = (value) => integer(value) && Number(value) >= 0;
+const that =
+  (holds: (value: unknown) => boolean): Check =>
+  (value) =>
+    holds(value) ? "ok" : "wrong";
+
+const text = that((value) => typeof value === "string");
+const flag = that((value) => typeof value === "boolean");
+const integer = that(Number.isSafeInteger);
+const count = that((value) => Number.isSafeInteger(value) && Number(value) >= 0);
+const uuid = that(
+  (value) => typeof value === "string" && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value),
+);
+
+const oneOf =
+  (...words: readonly string[]): Check =>
+  (value) => {
+    if (typeof value !== "string") return "wrong";
+    return words.includes(value) ? "ok" : "unknown";
+  };
+
 const optional =
   (check: Check): Check =>
   (value) =>
-    value === undefined || value === null || check(value);
-const tokens: Check = (value) =>
-  typeof value === "object" &&
-  value !== null &&
-  [
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_write_input_tokens",
-    "reasoning_tokens",
-  ].every((name) => count(Reflect.get(value, name)));
+    value === undefined || value === null ? "ok" : check(value);
 
-const usageFields: Readonly<Record<string, Check>> = {
+const isObject = (value: unknown): value is object =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+const object =
+  (fields: Fields): Check =>
+  (value) => {
+    if (!isObject(value)) return "wrong";
+    const findings = Object.entries(fields).map(([name, check]) => check(Reflect.get(value, name)));
+    if (findings.includes("wrong")) return "wrong";
+    return findings.includes("unknown") ? "unknown" : "ok";
+  };
+
+const listOf =
+  (check: Check): Check =>
+  (value) => {
+    if (!Array.isArray(value)) return "wrong";
+    const findings = value.map(check);
+    return findings.find((finding) => finding === "wrong") ?? findings.find((one) => one !== "ok") ?? "ok";
+  };
+
+const requester = oneOf("user", "system");
+
+const usageFields: Fields = {
   tenant_id: uuid,
   user_id: optional(uuid),
   chat_id: uuid,
@@ -92,49 +75,131 @@ const usageFields: Readonly<Record<string, Check>> = {
   request_id: uuid,
   effective_model: text,
   selected_model: text,
-  terminal_state: text,
-  billing_outcome: text,
-  settlement_method: text,
-  usage: optional(tokens),
+  terminal_state: oneOf("completed", "failed", "cancelled"),
+  billing_outcome: oneOf("completed", "failed", "aborted", "system_task"),
+  usage: optional(
+    object({
+      input_tokens: count,
+      output_tokens: count,
+      cache_read_input_tokens: count,
+      cache_write_input_tokens: count,
+      reasoning_tokens: count,
+    }),
+  ),
   actual_credits_micro: integer,
+  settlement_method: oneOf("actual", "estimated", "released", "none"),
   policy_version_applied: integer,
   web_search_calls: count,
   code_interpreter_calls: count,
   timestamp: text,
+  requester_type: optional(requester),
+  dedupe_key: optional(text),
+  system_task_type: optional(oneOf("thread_summary_update", "doc_summary_generation")),
+  overshoot_capped: optional(flag),
+  reserved_credits_micro: optional(integer),
+  file_search_calls: optional(count),
+  error_code: optional(text),
+  completion_signal: optional(
+    object({ kind: oneOf("incomplete"), reason: oneOf("max_tokens", "content_filter", "other") }),
+  ),
 };
 
-const auditFields: Readonly<Record<string, Check>> = {
-  type: text,
-  event_type: text,
+const usageDefaults = {
+  usage: null,
+  requester_type: "user",
+  overshoot_capped: false,
+  reserved_credits_micro: 0,
+  file_search_calls: 0,
+  error_code: null,
+  completion_signal: null,
+};
+
+const auditFields: Fields = {
+  type: oneOf("turn", "mutation", "delete"),
   tenant_id: uuid,
   chat_id: uuid,
   turn_id: uuid,
   timestamp: text,
-  requester_type: text,
+  requester_type: requester,
+  trace_id: optional(text),
 };
 
-/** Reads the body of a usage delivery. Unknown fields are kept: later versions add some. Throws `EventError`. */
-export const parseUsageEvent = (body: string): UsageEvent => {
-  const event = checked(body, usageFields);
-  return { ...event, usage: event["usage"] ?? null } as unknown as UsageEvent;
+const auditFieldsOf: Readonly<Record<string, Fields>> = {
+  turn: {
+    event_type: oneOf("turn_completed", "turn_failed"),
+    user_id: uuid,
+    request_id: uuid,
+    selected_model: text,
+    effective_model: text,
+    policy_version_applied: optional(count),
+    usage: object({ input_tokens: count, output_tokens: count }),
+    latency_ms: object({ ttft_ms: optional(count), total_ms: optional(count) }),
+    policy_decisions: object({ quota: object({ decision: text }) }),
+    error_code: optional(text),
+    prompt: optional(text),
+    response: optional(text),
+    attachments: optional(
+      listOf(object({ attachment_id: uuid, attachment_kind: oneOf("document", "image") })),
+    ),
+    tool_calls: optional(object({ file_search_calls: optional(count), web_search_calls: optional(count) })),
+  },
+  mutation: {
+    event_type: oneOf("turn_retry", "turn_edit"),
+    actor_user_id: uuid,
+    original_request_id: uuid,
+    new_request_id: uuid,
+  },
+  delete: { event_type: oneOf("turn_delete"), actor_user_id: uuid, request_id: uuid },
 };
+
+/**
+ * Reads the body of a usage delivery. Fields that were left out have their empty value; unknown ones are
+ * kept, as later versions add some. Throws `EventError`.
+ */
+export const parseUsageEvent = (body: string): UsageEvent =>
+  // What was checked above is what the type says.
+  ({ ...usageDefaults, ...checked(parsed(body), usageFields) }) as unknown as UsageEvent;
 
 /** Reads the body of an audit delivery. Throws `EventError`. */
-export const parseAuditEvent = (body: string): AuditEvent =>
-  checked(body, auditFields) as unknown as AuditEvent;
+export const parseAuditEvent = (body: string): AuditEvent => {
+  const event = checked(parsed(body), auditFields);
+  return checked(event, auditFieldsOf[String(event["type"])] ?? {}) as unknown as AuditEvent;
+};
 
-const checked = (body: string, fields: Readonly<Record<string, Check>>): Record<string, unknown> => {
+/**
+ * The key of an event, the same on every delivery, made of nothing but the signed body: the header
+ * `idempotency-key` tells the same apart but is not signed.
+ */
+export const eventKey = (event: UsageEvent | AuditEvent): string => {
+  if (!("type" in event)) {
+    const { dedupe_key: key, tenant_id: tenant, turn_id: turn, request_id: request } = event;
+    return key ?? [tenant, turn ?? "", request].map(hex).join("/");
+  }
+  const request = event.type === "mutation" ? event.new_request_id : event.request_id;
+  return [hex(event.tenant_id), event.event_type, hex(event.turn_id), hex(request)].join("/");
+};
+
+const hex = (id: string): string => id.replaceAll("-", "");
+
+type Body = Readonly<Record<string, unknown>>;
+
+const parsed = (body: string): Body => {
   let event: unknown;
   try {
     event = JSON.parse(body);
   } catch {
-    throw new EventError("body", "is not JSON");
+    throw new EventError("unreadable", "body", "is not JSON");
   }
-  if (typeof event !== "object" || event === null || Array.isArray(event)) {
-    throw new EventError("body", "is not an object");
-  }
-  for (const [field, check] of Object.entries(fields)) {
-    if (!check(Reflect.get(event, field))) throw new EventError(field, "is missing or of another type");
-  }
-  return { ...event };
+  if (!isObject(event)) throw new EventError("unreadable", "body", "is not an object");
+  // Null and absent mean the same.
+  return Object.fromEntries(Object.entries(event).filter(([, value]) => value !== null));
+};
+
+const checked = (event: Body, fields: Fields): Body => {
+  const findings = Object.entries(fields).map(([field, check]) => [field, check(event[field])] as const);
+  const [wrong] = findings.find(([, finding]) => finding === "wrong") ?? [];
+  if (wrong !== undefined) throw new EventError("unreadable", wrong, "is missing or of another type");
+  const [unknown] = findings.find(([, finding]) => finding === "unknown") ?? [];
+  if (unknown !== undefined) throw new EventError("unknown", unknown, "has a value of a newer server");
+  return event;
 };

@@ -49,19 +49,25 @@ export const createDelivery = async (deps: DeliveryDeps): Promise<Delivery> => {
     sinks.push(sink);
     return sink;
   };
-  return {
-    handlers: {
-      usage: await usageHandler(deps, open),
-      audit: await auditHandler(deps, open),
-      attachment_cleanup: "keep_waiting",
-      chat_cleanup: "keep_waiting",
-      thread_summary: deps.threadSummary,
-      doc_summary: "keep_waiting",
-    },
-    close: async () => {
-      await Promise.all(sinks.map((sink) => sink.close()));
-    },
+  const close = async (): Promise<void> => {
+    await Promise.all(sinks.map((sink) => sink.close()));
   };
+  try {
+    return {
+      handlers: {
+        usage: await usageHandler(deps, open),
+        audit: await auditHandler(deps, open),
+        attachment_cleanup: "keep_waiting",
+        chat_cleanup: "keep_waiting",
+        thread_summary: deps.threadSummary,
+        doc_summary: "keep_waiting",
+      },
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 };
 
 type Open = (name: "usage" | "audit") => Promise<Sink>;

@@ -56,6 +56,11 @@ describe("2: the configuration is wrong, and every problem is named", () => {
       ["plugins.model_policy.static.model_catalog"],
     ],
     ["an audit plugin nobody registered", { plugins: { audit: { type: "nobody" } } }, ["plugins.audit.type"]],
+    [
+      "a sink in a file that is not there",
+      { plugins: { usage: { type: "module", module: "/nowhere/sink.mjs" } } },
+      ["plugins.usage.module", "/nowhere/sink.mjs"],
+    ],
   ])("%s", async (_, config, keys) => {
     const started = start(config);
     await expect(started).rejects.toThrow(/ended with 2:/);

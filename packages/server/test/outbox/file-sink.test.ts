@@ -1,199 +1,205 @@
-import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
-import { appendFile, mkdtemp, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import {
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createFileSink, type FileSinkOptions } from "../../src/outbox/file-sink.ts";
-import type { Open } from "../../src/outbox/line-file.ts";
-import type { Delivery, Sink } from "../../src/outbox/sink.ts";
-import { eventually } from "./support.ts";
+import { createFileSink } from "../../src/outbox/file-sink.ts";
+import type { Sink } from "../../src/outbox/sink.ts";
+import { delivery, never } from "./deliveries.ts";
+import { eventually, signal } from "./support.ts";
 
-const never = new AbortController().signal;
-const delivery = (number: number): Delivery => ({
-  queue: "usage",
-  idempotencyKey: `key-${number}`,
-  messageId: `018f0000-0000-4000-8000-${String(number).padStart(12, "0")}`,
-  tenantId: "11111111-1111-4111-8111-111111111111",
-  payload: JSON.stringify({ number }),
-  trace: null,
-});
-
-let directory: string;
-let path: string;
-const sinks: Sink[] = [];
-const openSink = (options: Partial<FileSinkOptions> = {}): Sink => {
-  const sink = createFileSink({ path, ...options });
-  sinks.push(sink);
-  return sink;
-};
-
-beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), "file-sink-"));
-  path = join(directory, "events.jsonl");
-});
-afterEach(async () => {
-  await Promise.all(sinks.splice(0).map((sink) => sink.close()));
-  await rm(directory, { recursive: true });
-});
-
-/** Lines of all files of the directory, those set aside first; the last of each may be without its end. */
-const allLines = async (): Promise<string[]> => {
-  const names = (await readdir(directory)).sort((a, b) => b.length - a.length || a.localeCompare(b));
-  const texts = await Promise.all(names.map((name) => readFile(join(directory, name), "utf8")));
-  return texts.flatMap((text) => text.split("\n")).filter((line) => line !== "");
-};
-
-const numberIn = (line: string): number[] => {
-  try {
-    return [JSON.parse(line).event.number];
-  } catch {
-    return [];
-  }
-};
-
-/** Opens files whose next write is done by `spoilt` instead. */
-const spoiling = (spoilt: (write: () => Promise<unknown>, bytes: Buffer) => Promise<unknown>): Open => {
-  let next = true;
-  return async (name, flags) => {
-    const handle = await open(name, flags);
-    const write = handle.write.bind(handle);
-    handle.write = ((bytes: Buffer) => {
-      if (!next) return write(bytes);
-      next = false;
-      return spoilt(() => write(bytes), bytes);
-    }) as typeof handle.write;
-    return handle;
+describe("file sink", () => {
+  let directory: string;
+  let path: string;
+  const sinks: Sink[] = [];
+  const openSink = (...args: Parameters<typeof createFileSink>): Sink => {
+    const sink = createFileSink(...args);
+    sinks.push(sink);
+    return sink;
   };
-};
 
-/** As on a full disk: the first bytes are taken. */
-const halfOf = (bytes: Buffer): Promise<unknown> =>
-  appendFile(path, bytes.subarray(0, 30)).then(() => ({ bytesWritten: 30 }));
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), "outbox-sink-"));
+    path = join(directory, "events.jsonl");
+  });
+  afterEach(async () => {
+    await Promise.all(sinks.splice(0).map((sink) => sink.close()));
+    await rm(directory, { recursive: true });
+  });
 
-describe("file sink on a full disk", () => {
-  it("leaves nothing of a group that was written in part, and is transient about it", async () => {
-    await openSink().publish([delivery(1)], never);
-    const sink = openSink({ open: spoiling((_, bytes) => halfOf(bytes)) });
-    await expect(sink.publish([delivery(2), delivery(3)], never)).rejects.toMatchObject({
-      name: "PublishError",
-      kind: "transient",
+  const linesOf = async (): Promise<string[]> => (await readFile(path, "utf8")).split("\n").slice(0, -1);
+  /** The numbers of the readable lines, in order. */
+  const numbersOf = async (): Promise<number[]> =>
+    (await linesOf()).flatMap((line) => {
+      try {
+        return JSON.parse(line).event.number;
+      } catch {
+        return [];
+      }
     });
-    expect((await allLines()).map((line) => JSON.parse(line).event.number)).toEqual([1]);
-    await sink.publish([delivery(2), delivery(3)], never);
-    expect((await allLines()).map((line) => JSON.parse(line).event.number)).toEqual([1, 2, 3]);
-  });
 
-  it("leaves no files behind that hold nothing", async () => {
-    const sink = openSink({ open: spoiling((_, bytes) => halfOf(bytes)) });
-    await expect(sink.publish([delivery(1)], never)).rejects.toMatchObject({ kind: "transient" });
-    expect(await readdir(directory)).toEqual([]);
-    await sink.publish([delivery(1)], never);
-    expect(await readdir(directory)).toEqual(["events.jsonl"]);
-  });
-
-  it("takes nothing back that another process has written behind it", async () => {
-    const other = '{"event":{"number":7}}\n';
-    const sink = openSink({
-      open: spoiling(async (_, bytes) => {
-        const written = await halfOf(bytes);
-        await appendFile(path, `\n${other}`);
-        return written;
-      }),
-    });
-    await expect(sink.publish([delivery(1)], never)).rejects.toMatchObject({ kind: "transient" });
-    await sink.publish([delivery(1)], never);
-    expect((await allLines()).flatMap(numberIn).sort()).toEqual([1, 7]);
-  });
-
-  it("names the reason of the system", async () => {
-    const full = Object.assign(new Error("no space left on device"), { code: "ENOSPC" });
-    const sink = openSink({ open: spoiling(() => Promise.reject(full)) });
-    await expect(sink.publish([delivery(1)], never)).rejects.toThrow(
-      /^cannot write .*events\.jsonl \(ENOSPC\)$/,
+  it("appends one JSON object per line, the event unchanged", async () => {
+    await openSink({ path }).publish([delivery(1), delivery(2)], never);
+    const { payload, messageId } = delivery(1);
+    expect((await linesOf())[0]).toBe(
+      `{"queue":"usage","idempotency_key":"key-1","message_id":"${messageId}","event":${payload}}`,
     );
-    await sink.publish([delivery(1)], never);
-    expect((await allLines()).flatMap(numberIn)).toEqual([1]);
-  });
-});
-
-describe("a file that several processes append to", () => {
-  it("gets a group again that was written behind half a line of a process that died", async () => {
-    const sink = openSink({
-      open: spoiling(async (write) => {
-        await appendFile(path, '{"queue":"usage","idempo');
-        return write();
-      }),
-    });
-    await sink.publish([delivery(1), delivery(2)], never);
-    // Of the first run only its first line is spoilt.
-    expect((await allLines()).flatMap(numberIn)).toEqual([2, 1, 2]);
+    expect((await linesOf()).map((line) => JSON.parse(line).event)).toEqual([
+      JSON.parse(delivery(1).payload),
+      JSON.parse(delivery(2).payload),
+    ]);
   });
 
-  it("gets a group again whose file was moved away while it was written", async () => {
+  it("is not done before the data is on disk", async () => {
+    const syncing = signal();
+    const onDisk = signal();
     const sink = openSink({
-      open: spoiling(async (write) => {
-        await rename(path, `${path}.1`);
-        return write();
-      }),
-    });
-    await sink.publish([delivery(1)], never);
-    expect((await readFile(path, "utf8")).split("\n").flatMap(numberIn)).toEqual([1]);
-  });
-
-  it("leaves events to their next attempt when their lines never stay whole", async () => {
-    const sink = openSink({
+      path,
       open: async (name, flags) => {
         const handle = await open(name, flags);
-        const write = handle.write.bind(handle);
-        handle.write = (async (bytes: Buffer) => {
-          await appendFile(path, "half a line");
-          return write(bytes);
-        }) as typeof handle.write;
+        const datasync = handle.datasync.bind(handle);
+        handle.datasync = async () => {
+          syncing.give();
+          await onDisk.given;
+          await datasync();
+        };
         return handle;
       },
     });
-    await expect(sink.publish([delivery(1)], never)).rejects.toMatchObject({ kind: "transient" });
+    let isDone = false;
+    const published = sink.publish([delivery(1)], never).then(() => {
+      isDone = true;
+    });
+    await syncing.given;
+    // Written, as anybody can see, and yet not done.
+    expect(await numbersOf()).toEqual([1]);
+    expect(isDone).toBe(false);
+    onDisk.give();
+    await published;
   });
 
-  it("loses no line when two of them set it aside at the same time", async () => {
-    const both = [openSink({ maxBytes: 2_000 }), openSink({ maxBytes: 2_000 })];
-    await Promise.all(
-      both.map(async (sink, who) => {
-        for (let at = 0; at < 40; at += 1) await sink.publish([delivery(who * 100 + at)], never);
-      }),
-    );
-    const lines = await allLines();
-    expect(new Set(lines.map((line) => JSON.parse(line).event.number)).size).toBe(80);
+  it("shares one write and one flush between all that arrive meanwhile, in order", async () => {
+    let syncs = 0;
+    const gate = signal();
+    const sink = openSink({
+      path,
+      open: async (name, flags) => {
+        const handle = await open(name, flags);
+        const datasync = handle.datasync.bind(handle);
+        handle.datasync = async () => {
+          syncs += 1;
+          await gate.given;
+          await datasync();
+        };
+        return handle;
+      },
+    });
+    const first = sink.publish([delivery(0)], never);
+    await eventually(async () => syncs === 1);
+    const rest = Array.from({ length: 50 }, (_, at) => sink.publish([delivery(at + 1)], never));
+    gate.give();
+    await Promise.all([first, ...rest]);
+    expect(syncs).toBe(2);
+    expect(await numbersOf()).toEqual(Array.from({ length: 51 }, (_, at) => at));
   });
 
-  it("has every event that counted, whole, however often they are killed", async () => {
-    const worker = fileURLToPath(new URL("./file-sink-worker.ts", import.meta.url));
-    const counted: number[] = [];
-    const start = (first: number): ChildProcess => {
-      const child = fork(worker, [path, "400000", String(first)]);
-      child.on("message", (numbers: number[]) => counted.push(...numbers));
-      return child;
-    };
-    const killed = async (child: ChildProcess): Promise<void> => {
-      const exited = once(child, "exit");
-      child.kill("SIGKILL");
-      await exited;
-    };
-    let [one, two] = [start(0), start(1_000_000)];
-    for (let round = 1; round <= 4; round += 1) {
-      const enough = counted.length + 200;
-      await eventually(async () => counted.length >= enough);
-      await killed(one);
-      [one, two] = [two, start(round * 2_000_000)];
+  it("goes on after a restart, and never touches what is there", async () => {
+    const before = openSink({ path });
+    await before.publish([delivery(1)], never);
+    await before.close();
+    const old = await readFile(path);
+    await openSink({ path }).publish([delivery(2)], never);
+    const now = await readFile(path);
+    expect(now.subarray(0, old.length)).toEqual(old);
+    expect(await numbersOf()).toEqual([1, 2]);
+  });
+
+  it("ends a line that a crash had cut off, wherever it was cut", async () => {
+    await openSink({ path }).publish([delivery(1), delivery(2)], never);
+    const whole = await readFile(path);
+    const firstLine = whole.indexOf("\n") + 1;
+    for (const cut of [firstLine + 1, firstLine + 40, whole.length - 2, whole.length - 1]) {
+      await writeFile(path, whole);
+      await truncate(path, cut);
+      const sink = createFileSink({ path });
+      await sink.publish([delivery(2), delivery(3)], never);
+      await sink.close();
+      // Cut right before its line feed the line was whole; the repeat carries the same key.
+      expect(await numbersOf()).toEqual(cut === whole.length - 1 ? [1, 2, 2, 3] : [1, 2, 3]);
     }
-    await Promise.all([killed(one), killed(two)]);
-    const found = new Set((await allLines()).flatMap(numberIn));
-    expect(counted.filter((number) => !found.has(number))).toEqual([]);
-    const sizes = await Promise.all(
-      (await readdir(directory)).map(async (name) => (await stat(join(directory, name))).size),
+  });
+
+  it("is transient about a directory that is not there, and works once it is", async () => {
+    const late = join(directory, "later");
+    path = join(late, "events.jsonl");
+    const sink = openSink({ path });
+    await expect(sink.publish([delivery(1)], never)).rejects.toMatchObject({ kind: "transient" });
+    await mkdir(late);
+    await sink.publish([delivery(1)], never);
+    expect(await numbersOf()).toEqual([1]);
+  });
+
+  it("keeps lines whole when two processes append to one file", async () => {
+    const [one, two] = [openSink({ path }), openSink({ path })];
+    const payload = JSON.stringify({ number: 1, text: "x".repeat(60_000) });
+    const group = Array.from({ length: 40 }, (_, at) => delivery(at, { payload }));
+    await Promise.all([1, 2, 3].flatMap(() => [one.publish(group, never), two.publish(group, never)]));
+    expect(await numbersOf()).toHaveLength(240);
+    expect(await linesOf()).toHaveLength(240);
+  });
+
+  it("sets a full file aside and goes on in a new one, with nothing lost between them", async () => {
+    const sink = openSink({ path, maxBytes: 500 });
+    for (let number = 0; number < 12; number += 1) await sink.publish([delivery(number)], never);
+    const names = (await readdir(directory)).sort();
+    expect(names.length).toBeGreaterThan(2);
+    const sizes = await Promise.all(names.map(async (name) => (await stat(join(directory, name))).size));
+    for (const size of sizes) expect(size).toBeLessThanOrEqual(500);
+    const rotated = names.filter((name) => name !== "events.jsonl");
+    for (const name of rotated) expect(name).toMatch(/^events\.jsonl\.[\dTZ-]+-\d{6}-[0-9a-f]{8}$/);
+    const texts = await Promise.all(
+      [...rotated, "events.jsonl"].map((name) => readFile(join(directory, name), "utf8")),
     );
-    expect(sizes.length).toBeGreaterThan(2);
+    const numbers = texts
+      .join("")
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line).event.number);
+    expect(numbers).toEqual(Array.from({ length: 12 }, (_, at) => at));
+  });
+
+  it("takes an event larger than the limit all the same", async () => {
+    const sink = openSink({ path, maxBytes: 10 });
+    await sink.publish([delivery(1)], never);
+    await sink.publish([delivery(2)], never);
+    expect(await readdir(directory)).toHaveLength(2);
+    expect(await numbersOf()).toEqual([2]);
+  });
+
+  it("follows a file that others have moved away or deleted", async () => {
+    const sink = openSink({ path });
+    await sink.publish([delivery(1)], never);
+    await rename(path, `${path}.1`);
+    await sink.publish([delivery(2)], never);
+    expect(await numbersOf()).toEqual([2]);
+    await rm(path);
+    await sink.publish([delivery(3)], never);
+    expect(await numbersOf()).toEqual([3]);
+  });
+
+  it("makes no file before there is something to write", async () => {
+    const sink = openSink({ path });
+    await sink.close();
+    await expect(stat(path)).rejects.toMatchObject({ code: "ENOENT" });
   });
 });
