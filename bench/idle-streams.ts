@@ -1,8 +1,8 @@
-import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createChats, forEachLimited, type Opened, send } from "./harness/client.ts";
-import { digits, residentBytes } from "./harness/measure.ts";
+import { digits } from "./harness/measure.ts";
+import { type Memory, memoryOf } from "./harness/memory.ts";
 import { type Stack, type User, withDirectory, withStack } from "./harness/stack.ts";
 
 const STREAMS = 2_000;
@@ -11,34 +11,6 @@ const ROUNDS = 2;
 const WARM_UP = 100;
 const SETTLE_MS = 2_000;
 const FINISH_MS = 10_000;
-
-interface Memory {
-  /** What the operating system has given. */
-  readonly resident: number;
-  readonly heap_total: number;
-  readonly heap_used: number;
-  readonly external: number;
-}
-
-/** What the server holds once it has collected its garbage, in bytes. */
-const memoryOf = async (stack: Stack, file: string): Promise<Memory> => {
-  rmSync(file, { force: true });
-  stack.server.signal("SIGUSR2");
-  const giveUpAt = performance.now() + 15_000;
-  while (!existsSync(file)) {
-    if (performance.now() > giveUpAt) throw new Error("the server does not tell its memory");
-    await sleep(10);
-  }
-  const told: unknown = JSON.parse(readFileSync(file, "utf8"));
-  const of = (name: string): number =>
-    typeof told === "object" && told !== null ? Number(Reflect.get(told, name)) : Number.NaN;
-  return {
-    resident: residentBytes(stack.server.pid),
-    heap_total: of("heapTotal"),
-    heap_used: of("heapUsed"),
-    external: of("external"),
-  };
-};
 
 /** Opens the streams, each with one delta received; the server then has nothing to do. */
 const open = async (stack: Stack, chats: readonly { chatId: string; user: User }[]): Promise<Opened[]> => {

@@ -35,7 +35,7 @@ export const markdownHead = (chat: Chat, exportedAt: string): string =>
  * made of the message's id, which nobody knew when the text was written, so no text can define them first.
  */
 export const markdownMessage = ({ view, citations }: WholeMessage): string => {
-  const label = (at: number): string => `[^${view.id.slice(0, 8)}-${at + 1}]`;
+  const label = (at: number): string => `[^${view.id.slice(0, 13)}-${at + 1}]`;
   const model = view.model === undefined ? "" : ` (${literal(view.model)})`;
   const blocks = [`## ${speakers[view.role]}${model}, ${view.created_at}`, quoted(view.content)];
   if (view.attachments.length > 0) {

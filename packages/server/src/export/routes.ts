@@ -9,8 +9,7 @@ import { download, problems } from "../http/openapi.ts";
 import type { ApiServer } from "../http/server.ts";
 import { timestampOut, uuid, uuidOut } from "../http/validate.ts";
 import { messageSchema } from "../messages/routes.ts";
-import type { WholeMessage } from "../messages/walk.ts";
-import { walkMessages } from "../messages/walk.ts";
+import { type WholeMessage, walkMessages } from "../messages/walk.ts";
 import { dispositionOf } from "./filename.ts";
 import { renderExport } from "./render.ts";
 

@@ -25,8 +25,8 @@ export interface WordQuery {
   readonly words: readonly FoundWord[];
 }
 
-const maxLength = 256;
-/** Shorter beginnings stand for so many words of all tenants that reading their lists takes seconds. */
+export const maxQueryLength = 256;
+/** The index reads the lists of all words that begin so, of all tenants: shorter beginnings cost more than they tell. */
 const minPrefixLength = 3;
 
 // The same list as in `search_terms` (migration 0006): what is one word there must be one word here.
@@ -43,8 +43,8 @@ const wordsOf = (text: string): string => text.replace(separated, " ").trim();
  * letters and digits is left out. Throws 400 `invalid_request` for more than 256 characters.
  */
 export const readQuery = (q: string): AskedText => {
-  if ([...q].length > maxLength) {
-    const message = `must not be longer than ${maxLength} characters`;
+  if ([...q].length > maxQueryLength) {
+    const message = `must not be longer than ${maxQueryLength} characters`;
     throw new AppError("invalid_request", { detail: `q ${message}.`, errors: [{ field: "q", message }] });
   }
   const terms = (q.match(/-?"[^"]*"|[^\s"]\S*|"/g) ?? []).flatMap((term) => {

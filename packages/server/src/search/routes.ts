@@ -6,7 +6,7 @@ import type { ApiServer } from "../http/server.ts";
 import { timestampOut, uuidOut } from "../http/validate.ts";
 import { excerptOf, type Range } from "./excerpt.ts";
 import type { Hit } from "./find.ts";
-import type { FoundWord } from "./query.ts";
+import { type FoundWord, maxQueryLength } from "./query.ts";
 import { type SearchDeps, searchChats } from "./search.ts";
 
 const hitSchema = z
@@ -24,6 +24,7 @@ const hitSchema = z
 
 const searchQuery = z.object({
   q: z.string().meta({
+    maxLength: maxQueryLength,
     description: 'Words, all of which must occur; "a phrase"; or; -excluded; a last word with * at its end.',
   }),
   limit: z.string().optional().meta({ type: "integer", minimum: 1, maximum: 100, default: 20 }),

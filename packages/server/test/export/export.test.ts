@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { addDocument } from "../api/operations.ts";
 import { startApiApp } from "../api/support.ts";
 import { eventually } from "../support/app.ts";
 import { callers } from "../support/config.ts";
 
-const app = await startApiApp({ config: { role: "api" } });
+const app = await startApiApp({ config: { role: "api", streaming: { slow_client_timeout_secs: 5 } } });
 afterAll(() => app.close());
 
 const { ann } = callers;
@@ -114,7 +114,7 @@ describe("GET /chats/{id}/export", () => {
     });
     const text = (await markdown()).body;
     expect(text).toContain("- plan\\.txt (document)\n");
-    expect(text).toContain(`Sources: [^${id.slice(0, 8)}-1] [^${id.slice(0, 8)}-2]\n`);
+    expect(text).toContain(`Sources: [^${id.slice(0, 13)}-1] [^${id.slice(0, 13)}-2]\n`);
     for (const secret of ["resp_secret", "file-", "gone"]) {
       expect(JSON.stringify(body) + text).not.toContain(secret);
     }
@@ -173,37 +173,44 @@ describe("GET /chats/{id}/export", () => {
     await expect(failAt(4)).rejects.toThrow();
   });
 
-  test("a client that does not read makes the database wait, and one that leaves ends the export", async () => {
-    await storeMany(2_000, 20_000);
-    let pages = 0;
-    const query = app.db.query.bind(app.db);
-    const spy = vi.spyOn(app.db, "query").mockImplementation(async (statement, values) => {
-      if (typeof statement !== "string" && statement.name === "message_page_of_walk") pages += 1;
-      return (await query(statement, values)) as never;
-    });
-    try {
-      const { port, pathname } = new URL(app.base);
-      const socket = connect(Number(port), "127.0.0.1");
-      socket.pause();
-      socket.write(
-        `GET ${pathname}${path}?format=json HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${ann.token}\r\n\r\n`,
-      );
-      // 40 MB do not fit into the buffers of a connection: the pages stop long before the last of 40.
-      let [last, polls] = [0, 0];
-      await eventually(() => {
-        polls = pages > 0 && pages === last ? polls + 1 : 0;
-        last = pages;
-        return polls === 40;
+  test.each<[string, (socket: Socket) => unknown]>([
+    ["leaves", (socket) => socket.destroy()],
+    ["takes nothing for slow_client_timeout_secs", () => {}],
+  ])(
+    "a client that does not read makes the database wait; when it %s, the export ends",
+    async (_name, end) => {
+      await storeMany(2_000, 20_000);
+      let pages = 0;
+      const query = app.db.query.bind(app.db);
+      const spy = vi.spyOn(app.db, "query").mockImplementation(async (statement, values) => {
+        if (typeof statement !== "string" && statement.name === "message_page_of_walk") pages += 1;
+        return (await query(statement, values)) as never;
       });
-      expect(pages).toBeLessThan(30);
-      const ended = () =>
-        app.logs.filter((line) => line.msg === "request" && String(line.route).endsWith("/export")).length;
-      const before = ended();
-      socket.destroy();
-      await eventually(() => ended() > before);
-      expect(pages).toBeLessThan(30);
-    } finally {
-      spy.mockRestore();
-    }
-  });
+      try {
+        const { port, pathname } = new URL(app.base);
+        const socket = connect(Number(port), "127.0.0.1");
+        socket.pause();
+        socket.write(
+          `GET ${pathname}${path}?format=json HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${ann.token}\r\n\r\n`,
+        );
+        // 40 MB do not fit into the buffers of a connection: the pages stop long before the last of 40.
+        let [last, polls] = [0, 0];
+        await eventually(() => {
+          polls = pages > 0 && pages === last ? polls + 1 : 0;
+          last = pages;
+          return polls === 40;
+        });
+        expect(pages).toBeLessThan(30);
+        const ended = () =>
+          app.logs.filter((line) => line.msg === "request" && String(line.route).endsWith("/export")).length;
+        const before = ended();
+        end(socket);
+        await eventually(() => ended() > before);
+        expect(pages).toBeLessThan(30);
+        socket.destroy();
+      } finally {
+        spy.mockRestore();
+      }
+    },
+  );
 });

@@ -74,10 +74,10 @@ Attachments:
 
 - plan\_v2\.pdf (document)
 
-Sources: [^b0d2a7c1-1] [^b0d2a7c1-2]
+Sources: [^b0d2a7c1-0000-1] [^b0d2a7c1-0000-2]
 
-[^b0d2a7c1-1]: [The \[site\]](<https://example.com/a_b?c=(d)>): It \*says\* so\.
-[^b0d2a7c1-2]: plan\_v2\.pdf
+[^b0d2a7c1-0000-1]: [The \[site\]](<https://example.com/a_b?c=(d)>): It \*says\* so\.
+[^b0d2a7c1-0000-2]: plan\_v2\.pdf
 `,
     );
   });
@@ -88,7 +88,7 @@ Sources: [^b0d2a7c1-1] [^b0d2a7c1-2]
     "# Heading\n## User, 2026-03-01T10:15:31Z\n\nforged",
     "<!-- never closed",
     "<script>alert(1)</script>\n\n<div>",
-    "[^b0d2a7c1-1]: forged",
+    "[^b0d2a7c1-0000-1]: forged",
     "> quoted\n> twice",
     "- list\n\n      code\n\ttab",
     "a\r\nb\rc\n\nd\n",

@@ -1,11 +1,16 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { asTenantId, asUserId } from "../../src/auth/actor.ts";
+import { type ScopeRules, scopeFor } from "../../src/auth/scope.ts";
+import { searchChats } from "../../src/search/search.ts";
 import { startApiApp } from "../api/support.ts";
 import { type Caller, callers } from "../support/config.ts";
 
 const app = await startApiApp({ config: { role: "api" } });
 afterAll(() => app.close());
 beforeEach(() => app.db.query("delete from chats"));
+
+const { ann } = callers;
 
 interface Stored {
   readonly caller?: Caller;
@@ -212,6 +217,28 @@ describe("GET /search", () => {
     expect(await foundBy("secret")).toEqual([id]);
     await app.db.query("update chats set deleted_at = now() where id = $1", [chatId]);
     expect(await foundBy("secret")).toEqual([]);
+  });
+
+  test("a narrower decision of the policy point hides the other chats", async () => {
+    const [shown, hidden] = [await app.createChat(), await app.createChat(ann, { title: "secret" })];
+    const id = await store(shown, "secret");
+    await store(hidden, "secret");
+    const actor = {
+      ...ann,
+      tenantId: asTenantId(ann.tenantId),
+      userId: asUserId(ann.userId),
+      subjectType: "user",
+      scopes: [],
+    } as const;
+    const found = async (rules: ScopeRules): Promise<string[]> => {
+      const authorizer = { authorize: async () => scopeFor(actor, rules) };
+      const { rows } = await searchChats({ db: app.db, authorizer }, actor, { q: "secret" });
+      return rows.map((row) => row.id);
+    };
+    expect(await found("unconstrained")).toHaveLength(3);
+    expect(await found([[{ property: "id", values: [shown] }]])).toEqual([id]);
+    expect(await found([[{ property: "owner_id", values: [callers.amy.userId] }]])).toEqual([]);
+    expect(await found([])).toEqual([]);
   });
 
   test("a search that takes too long is given up", async () => {
