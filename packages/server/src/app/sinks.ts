@@ -7,6 +7,7 @@ import {
 import { createAuditTable, insertAuditEvents } from "../audit/table.ts";
 import { sinkTypes } from "../config/policy.ts";
 import type { Config } from "../config/schema.ts";
+import { poolOptions } from "../database.ts";
 import { Db } from "../db/pool.ts";
 import { createFileSink } from "../outbox/file-sink.ts";
 import { createHttpSink } from "../outbox/http-sink.ts";
@@ -119,14 +120,9 @@ const openSink = async (name: "usage" | "audit", deps: DeliveryDeps): Promise<Si
 const openTableSink = (name: "usage" | "audit", deps: DeliveryDeps, url: string | undefined): Sink => {
   const { insert, create } = tables[name];
   if (url === undefined) return createTableSink({ db: deps.db, insert });
-  const { database } = deps.config;
   const db = new Db({
-    url,
+    ...poolOptions(deps.config, url),
     maxConnections: 2,
-    acquireTimeoutMs: database.acquire_timeout_secs * 1_000,
-    statementTimeoutMs: database.statement_timeout_ms,
-    lockTimeoutMs: database.lock_timeout_ms,
-    idleInTransactionTimeoutMs: database.idle_in_transaction_timeout_ms,
     onError: (error) => deps.logger.warn({ err: error }, `database of plugins.${name} lost`),
   });
   return createTableSink({ db, insert, create, close: () => db.close() });

@@ -112,13 +112,12 @@ export interface AttachmentSummaryRow {
   readonly thumbnailHeight: number | null;
 }
 
-const selectOfMessages: Statement = {
-  name: "attachments_of_messages",
+/** Live attachments linked to some messages of a chat, in the order sent. */
+const liveOfMessages = (name: string, columns: string): Statement => ({
+  name,
   text: `
     select
-      l.message_id as "messageId", a.id as "attachmentId", a.attachment_kind as kind, a.filename, a.status,
-      a.img_thumbnail as thumbnail, a.img_thumbnail_width as "thumbnailWidth",
-      a.img_thumbnail_height as "thumbnailHeight"
+      ${columns}
     from message_attachments l
     join attachments a on a.id = l.attachment_id and a.chat_id = l.chat_id
     where l.chat_id = $1
@@ -127,7 +126,17 @@ const selectOfMessages: Statement = {
       and l.message_id = any($3::uuid[])
       and a.deleted_at is null
     order by l.position, l.created_at, l.attachment_id`,
-};
+});
+
+const nameColumns =
+  'l.message_id as "messageId", a.id as "attachmentId", a.attachment_kind as kind, a.filename, a.status';
+
+const selectOfMessages = liveOfMessages(
+  "attachments_of_messages",
+  `${nameColumns},
+      a.img_thumbnail as thumbnail, a.img_thumbnail_width as "thumbnailWidth",
+      a.img_thumbnail_height as "thumbnailHeight"`,
+);
 
 /** Live attachments linked to the messages of one page, in the order sent; one query per page. */
 export const findAttachmentsOfMessages = async (
@@ -155,48 +164,12 @@ export const linkAttachments = (
 ): Promise<unknown> =>
   tx.query(linkStatement, [link.tenantId, link.chatId, link.messageId, link.attachmentIds]);
 
-const selectLinked: Statement = {
-  name: "attachments_linked",
-  text: `
-    select l.attachment_id as id
-    from message_attachments l
-    join attachments a on a.id = l.attachment_id and a.chat_id = l.chat_id
-    where l.chat_id = $1
-      and l.tenant_id = $2
-      and a.tenant_id = $2
-      and l.message_id = $3
-      and a.deleted_at is null
-    order by l.position, l.created_at, l.attachment_id`,
-};
-
-/** The live attachments of one message of an already loaded chat, in the order sent: what a retry copies. */
-export const findLinkedAttachmentIds = async (
-  db: Queryable,
-  tenantId: TenantId,
-  chatId: string,
-  messageId: string,
-): Promise<string[]> =>
-  (await db.query<{ id: string }>(selectLinked, [chatId, tenantId, messageId])).rows.map((row) => row.id);
-
 export type AttachmentNameRow = Omit<
   AttachmentSummaryRow,
   "thumbnail" | "thumbnailWidth" | "thumbnailHeight"
 >;
 
-const selectNamesOfMessages: Statement = {
-  name: "attachments_names_of_messages",
-  text: `
-    select
-      l.message_id as "messageId", a.id as "attachmentId", a.attachment_kind as kind, a.filename, a.status
-    from message_attachments l
-    join attachments a on a.id = l.attachment_id and a.chat_id = l.chat_id
-    where l.chat_id = $1
-      and l.tenant_id = $2
-      and a.tenant_id = $2
-      and l.message_id = any($3::uuid[])
-      and a.deleted_at is null
-    order by l.position, l.created_at, l.attachment_id`,
-};
+const selectNamesOfMessages = liveOfMessages("attachments_names_of_messages", nameColumns);
 
 /** As `findAttachmentsOfMessages`, without the thumbnails. */
 export const findAttachmentNamesOfMessages = async (
@@ -208,3 +181,12 @@ export const findAttachmentNamesOfMessages = async (
   messageIds.length === 0
     ? []
     : (await db.query<AttachmentNameRow>(selectNamesOfMessages, [chatId, tenantId, messageIds])).rows;
+
+/** The live attachments of one message of an already loaded chat, in the order sent: what a retry copies. */
+export const findLinkedAttachmentIds = async (
+  db: Queryable,
+  tenantId: TenantId,
+  chatId: string,
+  messageId: string,
+): Promise<string[]> =>
+  (await findAttachmentNamesOfMessages(db, tenantId, chatId, [messageId])).map((row) => row.attachmentId);

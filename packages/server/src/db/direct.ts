@@ -10,7 +10,7 @@ export interface DirectOptions {
 }
 
 /** First key of every advisory lock of this program (ops.md §8). */
-const lockSpace = 19779;
+export const lockSpace = 19779;
 
 /**
  * The process's one dedicated connection: LISTEN, NOTIFY and advisory locks, none of which may ride

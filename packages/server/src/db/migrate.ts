@@ -1,5 +1,6 @@
 import pg from "pg";
 import { type Logger, noLogger } from "../telemetry/log.ts";
+import { lockSpace } from "./direct.ts";
 import {
   type AppliedMigration,
   type Migration,
@@ -36,7 +37,7 @@ export interface MigrationReport {
 }
 
 /** Advisory lock of the one runner (ops.md §8). */
-const lock = { space: 19779, id: 100 } as const;
+const lock = { space: lockSpace, id: 100 } as const;
 
 /**
  * Brings the schema to this program's version (data.md §7). Starting many processes at once is safe:

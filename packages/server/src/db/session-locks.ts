@@ -1,9 +1,9 @@
 import { randomInt } from "node:crypto";
 import pg from "pg";
+import { lockSpace } from "./direct.ts";
 import { MigrationError } from "./migration.ts";
 
-/** First key of every advisory lock of this program (ops.md §8); the second ones of jobs are small. */
-const lockSpace = 19779;
+// The second keys of jobs are small.
 const firstProbe = 1_000_000;
 
 /**

@@ -4,10 +4,11 @@ import type { Authorizer } from "../auth/authorize.ts";
 import { chatNotFound } from "../chats/chat.ts";
 import { chatSchema } from "../chats/routes.ts";
 import { findChat } from "../chats/store.ts";
+import { citationSchema } from "../context/citation-schema.ts";
 import type { Db } from "../db/pool.ts";
 import { download, problems } from "../http/openapi.ts";
 import type { ApiServer } from "../http/server.ts";
-import { timestampOut, uuid, uuidOut } from "../http/validate.ts";
+import { timestampOut, uuid } from "../http/validate.ts";
 import { messageSchema } from "../messages/routes.ts";
 import { type WholeMessage, walkMessages } from "../messages/walk.ts";
 import { dispositionOf } from "./filename.ts";
@@ -20,18 +21,8 @@ export interface ExportRoutesDeps {
   readonly stalledMs: number;
 }
 
-const citation = z.object({
-  source: z.enum(["file", "web"]),
-  title: z.string(),
-  url: z.string().optional(),
-  attachment_id: uuidOut().optional(),
-  snippet: z.string(),
-  score: z.number().optional(),
-  span: z.object({ start: z.int(), end: z.int() }).optional(),
-});
-
 const exportedMessage = messageSchema
-  .extend({ citations: z.array(citation).optional() })
+  .extend({ citations: z.array(citationSchema).optional() })
   .meta({ id: "ExportedMessage" });
 
 const exportedChat = z

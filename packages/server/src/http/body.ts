@@ -98,7 +98,7 @@ export const parseJsonBody = (body: Uint8Array): unknown => {
 };
 
 const checkText = (text: string): void => {
-  if (text.isWellFormed() && !text.includes("\0")) return;
+  if (isCleanText(text)) return;
   throw badJson("Strings must be valid Unicode without U+0000.");
 };
 

@@ -107,8 +107,8 @@ const compress: Statement = {
       update messages m
       set is_compressed = true
       where m.chat_id = $1
-      and m.tenant_id = $2
-      and ${inRange}
+        and m.tenant_id = $2
+        and ${inRange}
       returning m.id
     )
     select count(*) as total, count(*) filter (where id = any($7::uuid[])) as known

@@ -1,7 +1,8 @@
 import { findAttachmentNamesOfMessages, findLiveAttachmentIds } from "../attachments/store.ts";
 import type { TenantId, UserId } from "../auth/actor.ts";
 import type { Citation } from "../context/citations.ts";
-import type { Queryable, Statement, Timestamp } from "../db/pool.ts";
+import type { Position } from "../context/position.ts";
+import type { Queryable, Statement } from "../db/pool.ts";
 import { type Message, type MessageView, messageView } from "./message.ts";
 import { findReactions } from "./reaction-store.ts";
 
@@ -9,12 +10,6 @@ import { findReactions } from "./reaction-store.ts";
 export interface WholeMessage {
   readonly view: MessageView;
   readonly citations: readonly Citation[];
-}
-
-/** A place in a chat's order. */
-export interface Position {
-  readonly createdAt: Timestamp;
-  readonly id: string;
 }
 
 const selectNewest: Statement = {

@@ -46,59 +46,49 @@ export interface ChangedDead {
   readonly kind: string;
 }
 
-const resolveStatement: Statement = {
-  name: "outbox_dead_resolve",
+/** Changes those of the given ids that are in a state; `$1` are the ids. */
+const change = (name: string, from: "pending" | "replaying", assignments: string): Statement => ({
+  name,
   text: `
     update outbox_dead d
     set
-      status = 'resolved',
-      deadline = null,
-      completed_at = now(),
-      completed_by = $2
+      ${assignments}
     from (select id from outbox_dead where id = any ($1) order by id for update) held
     where d.id = held.id
-      and d.status = 'replaying'
+      and d.status = '${from}'
     returning d.id, d.message_id as "messageId", d.kind`,
-};
+});
+
+const resolveStatement = change(
+  "outbox_dead_resolve",
+  "replaying",
+  "status = 'resolved', deadline = null, completed_at = now(), completed_by = $2",
+);
 
 export const resolveDead = async (tx: Tx, ids: readonly bigint[], actor: string): Promise<ChangedDead[]> =>
   (await tx.query<ChangedDead>(resolveStatement, [ids, actor])).rows;
 
 // The fingerprint as in outbox_settle: one cause, one group, however it came about.
-const rejectStatement: Statement = {
-  name: "outbox_dead_reject",
-  text: `
-    update outbox_dead d
-    set
-      status = 'pending',
+const rejectStatement = change(
+  "outbox_dead_reject",
+  "replaying",
+  `status = 'pending',
       deadline = null,
       attempts = d.attempts + 1,
       last_failed_at = now(),
       error = $2,
       fingerprint =
-        md5(d.queue || ' ' || regexp_replace($2, '[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+', '#', 'g'))
-    from (select id from outbox_dead where id = any ($1) order by id for update) held
-    where d.id = held.id
-      and d.status = 'replaying'
-    returning d.id, d.message_id as "messageId", d.kind`,
-};
+        md5(d.queue || ' ' || regexp_replace($2, '[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+', '#', 'g'))`,
+);
 
 export const rejectDead = async (tx: Tx, ids: readonly bigint[], error: string): Promise<ChangedDead[]> =>
   (await tx.query<ChangedDead>(rejectStatement, [ids, error])).rows;
 
-const discardStatement: Statement = {
-  name: "outbox_dead_discard",
-  text: `
-    update outbox_dead d
-    set
-      status = 'discarded',
-      completed_at = now(),
-      completed_by = $2
-    from (select id from outbox_dead where id = any ($1) order by id for update) held
-    where d.id = held.id
-      and d.status = 'pending'
-    returning d.id, d.message_id as "messageId", d.kind`,
-};
+const discardStatement = change(
+  "outbox_dead_discard",
+  "pending",
+  "status = 'discarded', completed_at = now(), completed_by = $2",
+);
 
 export const discardDead = async (tx: Tx, ids: readonly bigint[], actor: string): Promise<ChangedDead[]> =>
   (await tx.query<ChangedDead>(discardStatement, [ids, actor])).rows;

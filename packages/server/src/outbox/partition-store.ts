@@ -1,5 +1,6 @@
 import type { Queryable, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
+import { insertPartitions } from "./store.ts";
 
 /** SQL of partitions and what waits in them, for operators: state, pause, repartition. */
 
@@ -114,15 +115,6 @@ export const lockOutbox = async (tx: Tx): Promise<void> => {
   await tx.query("lock table outbox_partition, outbox_message in share row exclusive mode");
 };
 
-const addStatement: Statement = {
-  name: "outbox_partition_add",
-  text: `
-    insert into outbox_partition (queue, no)
-    select $1, no
-    from generate_series(0, $2::int - 1) as no
-    on conflict (queue, no) do nothing`,
-};
-
 const removeStatement: Statement = {
   name: "outbox_partition_remove",
   text: `
@@ -145,7 +137,7 @@ const unparkStatement: Statement = {
 export const resizeQueue = async (tx: Tx, queue: string, count: number): Promise<void> => {
   await tx.query(unparkStatement, [queue]);
   await tx.query(removeStatement, [queue, count]);
-  await tx.query(addStatement, [queue, count]);
+  await insertPartitions(tx, queue, count);
 };
 
 // They keep their ids, and with them their order; claims look from the start again.

@@ -1,3 +1,4 @@
+import { lockSpace } from "../db/direct.ts";
 import { type Db, type Statement, sqlState } from "../db/pool.ts";
 import { inTransaction } from "../db/tx.ts";
 import { type Delivery, PublishError, type Sink } from "./sink.ts";
@@ -15,7 +16,7 @@ export interface TableSinkOptions {
 const permanentClass = /^2[23]/;
 
 /** Processes that start together make the table one after the other; `if not exists` alone is no lock. */
-const creationLock = "select pg_advisory_xact_lock(19779, 101)";
+const creationLock = `select pg_advisory_xact_lock(${lockSpace}, 101)`;
 
 const refusal = (kind: "transient" | "permanent", what: string, error: unknown): PublishError => {
   const state = sqlState(error);

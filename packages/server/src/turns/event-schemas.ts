@@ -1,6 +1,20 @@
 import { z } from "zod";
+import { citationSchema } from "../context/citation-schema.ts";
 import { eventStream } from "../http/openapi.ts";
 import { int64, timestampOut, uuidOut } from "../http/validate.ts";
+
+/** Why a message is not answered, whether it is new or takes another one's place (turns.md §4.2 rows 8–19). */
+export const answerRefusals = [
+  "generation_in_progress",
+  "too_many_images",
+  "web_search_disabled",
+  "quota_exceeded",
+  "input_too_long",
+  "images_disabled",
+  "unsupported_media",
+  "invalid_attachment",
+  "context_budget_exceeded",
+] as const;
 
 /** The payloads of stream events as components of the OpenAPI document (turns.md §5.2). */
 
@@ -27,21 +41,7 @@ const tool = z
   })
   .meta({ id: "ToolEvent" });
 
-const citations = z
-  .object({
-    items: z.array(
-      z.object({
-        source: z.enum(["file", "web"]),
-        title: z.string(),
-        url: z.string().optional(),
-        attachment_id: uuidOut().optional(),
-        snippet: z.string(),
-        score: z.number().optional(),
-        span: z.object({ start: z.int(), end: z.int() }).optional(),
-      }),
-    ),
-  })
-  .meta({ id: "CitationsEvent" });
+const citations = z.object({ items: z.array(citationSchema) }).meta({ id: "CitationsEvent" });
 
 const quotaWarning = z.object({
   tier: z.enum(["premium", "total"]),

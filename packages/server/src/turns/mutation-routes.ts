@@ -4,7 +4,7 @@ import { noContent, problems } from "../http/openapi.ts";
 import type { ApiServer } from "../http/server.ts";
 import { timestampIn } from "../http/validate.ts";
 import { invariant } from "../lib/assert.ts";
-import { turnStream } from "./event-schemas.ts";
+import { answerRefusals, turnStream } from "./event-schemas.ts";
 import { observed } from "./observe-mutation.ts";
 import type { PreflightDeps } from "./preflight.ts";
 import { type RemoveTurnDeps, removeTurn } from "./remove.ts";
@@ -31,18 +31,7 @@ const refusals = [
 ] as const;
 
 // Rows 8–19 of turns.md §4.2 and the lost race: a retry and an edit are refused as a send is.
-const refusedAsSend = problems(
-  ...refusals,
-  "generation_in_progress",
-  "too_many_images",
-  "web_search_disabled",
-  "quota_exceeded",
-  "input_too_long",
-  "images_disabled",
-  "unsupported_media",
-  "invalid_attachment",
-  "context_budget_exceeded",
-);
+const refusedAsSend = problems(...refusals, ...answerRefusals);
 
 /** Retry, edit and delete of the latest turn (api.md §2, turns.md §15). */
 export const registerMutationRoutes = (api: ApiServer, deps: MutationRoutesDeps): void => {

@@ -8,7 +8,7 @@ import { openSse } from "../http/sse.ts";
 import { timestampOut, uuid, uuidOut } from "../http/validate.ts";
 import { uuidV4 } from "../lib/id.ts";
 import { type CancelDeps, cancelTurn } from "./cancel.ts";
-import { turnStream } from "./event-schemas.ts";
+import { answerRefusals, turnStream } from "./event-schemas.ts";
 import { encodeEvent } from "./grammar.ts";
 import { type Preflight, type PreflightDeps, preflight, type SendRequest } from "./preflight.ts";
 import { replayEvents } from "./replay.ts";
@@ -117,15 +117,7 @@ const registerSend = (api: ApiServer, deps: TurnRoutesDeps): void => {
             "forbidden",
             "idempotency_mismatch",
             "request_id_conflict",
-            "generation_in_progress",
-            "too_many_images",
-            "web_search_disabled",
-            "quota_exceeded",
-            "input_too_long",
-            "images_disabled",
-            "unsupported_media",
-            "invalid_attachment",
-            "context_budget_exceeded",
+            ...answerRefusals,
             "service_unavailable",
             "shutting_down",
           ),
