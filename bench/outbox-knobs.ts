@@ -6,7 +6,7 @@ import { cpuMs, digits, familyCpuMs, rounded, watchMachine } from "./harness/mea
 import { withDatabase } from "./harness/stack.ts";
 import { fill } from "./outbox/fill.ts";
 import { createLedger } from "./outbox/ledger.ts";
-import { empty, numberOf, openDb, partitions, positionOf, registered, serving } from "./outbox/queue.ts";
+import { empty, noting, openDb, partitions, registered, serving } from "./outbox/queue.ts";
 import { scaled, summarise } from "./support.ts";
 
 const MESSAGES = 50_000;
@@ -29,14 +29,7 @@ const drain = async (db: Db, config: Partial<OutboxConfig>): Promise<number> => 
   await fill(db, outbox, { perTenant, producers: 16, batch: 100 });
   const ledger = createLedger(partitions, perTenant);
   const begin = performance.now();
-  await outbox.start(
-    serving({
-      usage: async (messages) => {
-        for (const message of messages) ledger.take(positionOf(message.tenantId), numberOf(message));
-        return messages.map(() => done);
-      },
-    }),
-  );
+  await outbox.start(serving({ usage: noting(ledger) }));
   await ledger.complete;
   await outbox.stop();
   const seconds = (performance.now() - begin) / 1_000;

@@ -4,11 +4,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { DirectConnection } from "../../packages/server/src/db/direct.ts";
 import type { Db } from "../../packages/server/src/db/pool.ts";
 import { inTransaction } from "../../packages/server/src/db/tx.ts";
-import { done } from "../../packages/server/src/outbox/message.ts";
 import { digits, rounded } from "../harness/measure.ts";
 import { type Summary, scaled, summarise } from "../support.ts";
 import { createLedger } from "./ledger.ts";
-import { empty, numberOf, openDb, partitions, positionOf, registered, serving } from "./queue.ts";
+import { empty, noting, openDb, partitions, registered, serving } from "./queue.ts";
 
 const RATE = 400;
 const SECONDS = 15;
@@ -46,14 +45,7 @@ export const poolOfOne = async (url: string): Promise<object> => {
     const total = perTenant * partitions;
     const ledger = createLedger(partitions, perTenant);
     const outbox = await registered(db, "bench", { direct });
-    await outbox.start(
-      serving({
-        usage: async (messages) => {
-          for (const message of messages) ledger.take(positionOf(message.tenantId), numberOf(message));
-          return messages.map(() => done);
-        },
-      }),
-    );
+    await outbox.start(serving({ usage: noting(ledger) }));
     const idleUntil = performance.now() + scaled(SECONDS, 2) * 1_000;
     const alone = await requests(db, () => performance.now() > idleUntil);
     const producer = fork(new URL("producer.ts", import.meta.url), [url, `${total}`, `${RATE}`], {

@@ -1,9 +1,15 @@
 import type { DirectConnection } from "../../packages/server/src/db/direct.ts";
 import { Db } from "../../packages/server/src/db/pool.ts";
 import type { UsageEvent } from "../../packages/server/src/outbox/events.ts";
-import type { Handlers, Message } from "../../packages/server/src/outbox/message.ts";
+import {
+  done,
+  type Handlers,
+  type Message,
+  type QueueHandler,
+} from "../../packages/server/src/outbox/message.ts";
 import { createOutbox, type Outbox, type OutboxConfig } from "../../packages/server/src/outbox/outbox.ts";
 import type { QueueOptions } from "../../packages/server/src/outbox/queue.ts";
+import type { Ledger } from "./ledger.ts";
 
 export const partitions = 64;
 
@@ -75,6 +81,14 @@ export const numberField = '"web_search_calls":';
 /** The number of a message, found without parsing the rest. */
 export const numberOf = ({ payload }: Pick<Message, "payload">): number =>
   Number.parseInt(payload.slice(payload.indexOf(numberField) + numberField.length), 10);
+
+/** A handler that does nothing but note in the ledger what it was handed. */
+export const noting =
+  (ledger: Ledger): QueueHandler =>
+  async (messages) => {
+    for (const message of messages) ledger.take(positionOf(message.tenantId), numberOf(message));
+    return messages.map(() => done);
+  };
 
 /** Serves the named queues; the others keep their messages. */
 export const serving = (handlers: Partial<Handlers>): Handlers => ({
