@@ -13,7 +13,7 @@ export interface LogDeps {
 
 /** turns.md §16.2: deltas are held back for this time or this much text, the first of them not at all. */
 const flushMs = 250;
-const flushChars = 2_048;
+const flushBytes = 2_048;
 
 /** What a retry of a failed append waits. */
 const retryMs = 500;
@@ -30,7 +30,7 @@ export class TurnLog {
   #nextSeq = 1;
   /** Merged, without a place yet. */
   #pending: StreamEvent[] = [];
-  #pendingChars = 0;
+  #pendingBytes = 0;
   /** Given to an append whose success is not known; never changed again. */
   #batch: readonly LoggedEvent[] = [];
   /** Appended, not yet taken. */
@@ -89,7 +89,7 @@ export class TurnLog {
       return;
     }
     const { type, content } = event.data;
-    this.#pendingChars += content.length;
+    this.#pendingBytes += Buffer.byteLength(content);
     const last = this.#pending.at(-1);
     if (last?.event !== "delta" || last.data.type !== type) this.#pending.push(event);
     else
@@ -100,7 +100,7 @@ export class TurnLog {
   #place(all: boolean): readonly LoggedEvent[] {
     const events = this.#pending;
     this.#pending = [];
-    this.#pendingChars = 0;
+    this.#pendingBytes = 0;
     const last = events.at(-1);
     if (!all && last?.event === "delta" && /[\ud800-\udbff]$/.test(last.data.content)) {
       const { type, content } = last.data;
@@ -123,7 +123,7 @@ export class TurnLog {
     if (this.#writing !== null || this.#state !== "open") return;
     if (this.#batch.length === 0 && this.#pending.length === 0) return;
     const now = performance.now();
-    const full = this.#batch.length === 0 && this.#pendingChars >= flushChars;
+    const full = this.#batch.length === 0 && this.#pendingBytes >= flushBytes;
     if (!full && now < this.#dueAt) {
       this.#timer ??= setTimeout(() => this.#onTimer(), this.#dueAt - now + 1);
       return;
