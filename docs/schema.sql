@@ -465,7 +465,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION public.outbox_claim(p_queues text[], p_limits integer[], p_batches integer[], p_lease_ms integer[], p_park boolean[], p_token uuid, p_workers text[], p_closed bigint)
+CREATE OR REPLACE FUNCTION public.outbox_claim(p_queues text[], p_limits integer[], p_batches integer[], p_lease_ms integer[], p_park boolean[], p_token uuid, p_workers text[], p_closed bigint, p_kept integer[], p_kept_tokens uuid[])
  RETURNS TABLE(partition_id integer, id bigint, message_id uuid, tenant_id uuid, order_key uuid, kind character varying, payload text, trace text, age_ms double precision, attempts integer, parked boolean)
  LANGUAGE plpgsql
  SET enable_seqscan TO 'off'
@@ -496,7 +496,7 @@ begin
     -- meanwhile, must not take the place of others: then the next ones are looked at. The rounds are
     -- bounded; what they leave has waited longest at the next claim.
     for v_round in 1 .. 4 loop
-      -- Least recently served first. The scalar subquery cannot be pulled up into a join, so each
+      -- Kept ones first, then the least recently served. The scalar subquery cannot be pulled up into a join, so each
       -- partition costs one probe of the primary key.
       select array_agg(due.id)
       into v_ids
@@ -505,7 +505,11 @@ begin
         from outbox_partition p
         where p.queue = p_queues[v_queue]
           and not p.paused
-          and (p.lease_until is null or p.lease_until <= now())
+          and (
+            p.lease_until is null
+            or p.lease_until <= now()
+            or p.lease_token = p_kept_tokens[array_position(p_kept, p.id)]
+          )
           and (p.not_before is null or p.not_before <= now())
           and (
             select m.id
@@ -515,7 +519,7 @@ begin
             order by m.id
             limit 1
           ) is not null
-        order by p.last_served_at nulls first
+        order by array_position(p_kept, p.id) is null, p.last_served_at nulls first
         limit v_left
         for update of p skip locked
       ) due;
@@ -718,6 +722,17 @@ begin
       exit when v_left = 0 or cardinality(v_ids) < v_rows;
     end loop;
   end loop;
+
+  -- Kept for this claim, which had no use for them: emptied, paused, or their queue was not asked for.
+  if cardinality(p_kept) > 0 then
+    update outbox_partition p
+    set
+      lease_token = null,
+      lease_until = null,
+      locked_by = null
+    where p.id = any (p_kept)
+      and p.lease_token = p_kept_tokens[array_position(p_kept, p.id)];
+  end if;
 end
 $function$;
 
@@ -774,7 +789,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION public.outbox_settle(p_partitions integer[], p_tokens uuid[], p_delays_ms double precision[], p_heads bigint[], p_attempts integer[], p_errors text[], p_done_partitions integer[], p_done_ids bigint[], p_dead_partitions integer[], p_dead_ids bigint[], p_dead_attempts integer[], p_dead_errors text[], p_parked_partitions integer[], p_parked_keys uuid[], p_parked_delays_ms double precision[], p_parked_attempts integer[], p_resumed_partitions integer[], p_resumed_keys uuid[])
+CREATE OR REPLACE FUNCTION public.outbox_settle(p_partitions integer[], p_tokens uuid[], p_delays_ms double precision[], p_heads bigint[], p_attempts integer[], p_errors text[], p_done_partitions integer[], p_done_ids bigint[], p_dead_partitions integer[], p_dead_ids bigint[], p_dead_attempts integer[], p_dead_errors text[], p_parked_partitions integer[], p_parked_keys uuid[], p_parked_delays_ms double precision[], p_parked_attempts integer[], p_resumed_partitions integer[], p_resumed_keys uuid[], p_kept integer[], p_kept_token uuid)
  RETURNS integer[]
  LANGUAGE plpgsql
  SET enable_seqscan TO 'off'
@@ -792,9 +807,9 @@ begin
   with freed as (
     update outbox_partition p
     set
-      lease_token = null,
-      lease_until = null,
-      locked_by = null,
+      lease_token = case when a.id = any (p_kept) then p_kept_token end,
+      lease_until = case when a.id = any (p_kept) then p.lease_until end,
+      locked_by = case when a.id = any (p_kept) then p.locked_by end,
       not_before = now() + a.delay_ms * interval '1 ms',
       head_id = coalesce(a.head_id, p.head_id),
       head_attempts = coalesce(a.head_attempts, p.head_attempts),
