@@ -64,6 +64,7 @@ export interface PurgeOptions {
   /** With it the run is bounded, without it goes over all chats. */
   readonly progress?: PurgeProgress;
   readonly onBatch?: (sofar: Purge) => void;
+  readonly onBlocked?: (chat: ChatOfTenant, reason: Blocker) => void;
 }
 
 const batchSize = 50;
@@ -95,7 +96,7 @@ export const purgeChats = async (deps: PurgeDeps, options: PurgeOptions): Promis
 const purgeBatch = async (
   deps: PurgeDeps,
   batch: readonly Scanned[],
-  { graceDays, signal, dryRun = false }: PurgeOptions,
+  { graceDays, signal, dryRun = false, onBlocked }: PurgeOptions,
   sofar: { purged: number; readonly blocked: Partial<Record<Blocker, number>> },
 ): Promise<Scanned | undefined> => {
   if (batch.length === 0) return undefined;
@@ -110,6 +111,7 @@ const purgeBatch = async (
       const reason = blockers.find((one) => found.some((held) => held === one));
       if (reason === undefined) sofar.purged += 1;
       else sofar.blocked[reason] = (sofar.blocked[reason] ?? 0) + 1;
+      if (reason !== undefined) onBlocked?.(chat, reason);
       if (!dryRun) report(deps, chat, reason);
     } catch (error) {
       deps.logger.error({ err: error, chat_id: chat.id, tenant_id: chat.tenantId }, "chat not purged");
