@@ -1,5 +1,5 @@
 import type { TenantId } from "../auth/actor.ts";
-import type { Db, Queryable } from "../db/pool.ts";
+import type { Db } from "../db/pool.ts";
 import { inTransaction, type Tx } from "../db/tx.ts";
 import type { ChatHold } from "../outbox/chat-store.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -32,7 +32,7 @@ export interface PurgeDeps {
   readonly metrics: Metrics;
   /** What the outbox has not finished with; what it has finished with stays finished. */
   readonly findHolds: (
-    db: Queryable,
+    db: Db,
     chats: readonly ChatOfTenant[],
   ) => Promise<ReadonlyMap<string, readonly ChatHold[]>>;
   readonly hasRunningTurn: (tx: Tx, tenantId: TenantId, chatId: string) => Promise<boolean>;
