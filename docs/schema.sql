@@ -412,6 +412,7 @@ CREATE INDEX attachments_live_idx ON attachments USING btree (tenant_id, chat_id
 CREATE INDEX attachments_provider_file_idx ON attachments USING btree (chat_id, provider_file_id) WHERE provider_file_id IS NOT NULL;
 CREATE INDEX attachments_stale_idx ON attachments USING btree (updated_at) WHERE (status::text = ANY (ARRAY['pending'::character varying, 'uploaded'::character varying]::text[])) AND deleted_at IS NULL;
 CREATE INDEX audit_events_tenant_idx ON audit_events USING btree (tenant_id, occurred_at);
+CREATE INDEX chat_turns_answer_idx ON chat_turns USING btree (assistant_message_id) WHERE assistant_message_id IS NOT NULL;
 CREATE INDEX chat_turns_latest_idx ON chat_turns USING btree (chat_id, started_at DESC, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX chat_turns_owner_idx ON chat_turns USING btree (owner_instance_id) WHERE state::text = 'running'::text;
 CREATE INDEX chat_turns_progress_idx ON chat_turns USING btree (last_progress_at) WHERE state::text = 'running'::text AND deleted_at IS NULL;

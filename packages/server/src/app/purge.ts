@@ -3,7 +3,7 @@ import type { PurgeDeps } from "../chats/purge.ts";
 import type { Config } from "../config/schema.ts";
 import { findChatHolds } from "../outbox/chat-store.ts";
 import { queueSettings } from "../outbox/queue.ts";
-import { deleteTurnsOfChat, hasRunningTurn } from "../turns/chat-store.ts";
+import { hasRunningTurn } from "../turns/chat-store.ts";
 
 /** What a purge asks the slices a chat is spread over; also for the command line, so nothing of a server. */
 export const purgeDeps = ({
@@ -17,6 +17,5 @@ export const purgeDeps = ({
     findHolds: (db, chats) => findChatHolds(db, chats, otherQueues),
     hasRunningTurn,
     findCleanupDebt,
-    deleteTurns: deleteTurnsOfChat,
   };
 };

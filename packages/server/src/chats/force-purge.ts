@@ -1,6 +1,6 @@
 import { inTransaction } from "../db/tx.ts";
-import { type Blocker, findBlockers, type PurgeDeps, removeForGood } from "./purge.ts";
-import { findChatAcrossTenants, lockDeletedChat } from "./retention-store.ts";
+import { type Blocker, findBlockers, type PurgeDeps } from "./purge.ts";
+import { deleteChatRow, findChatAcrossTenants, lockDeletedChat } from "./retention-store.ts";
 
 /** Why a chat is not purged even by force: there is none, it is not deleted, or its books are open. */
 export type Refusal = "unknown" | "not_deleted" | "running_turn";
@@ -45,7 +45,7 @@ export const forcePurge = async (deps: PurgeDeps, chatId: string, options: Force
       { actor, chat_id: chatId, tenant_id: chat.tenantId, overridden, processing_stage: "cleanup" },
       "chat is purged by force",
     );
-    await removeForGood(tx, deps, chat);
+    await deleteChatRow(tx, chat);
     return { refused: null, overridden };
   });
   if (forced.refused === null && !dryRun) metrics.count("purge_deleted");

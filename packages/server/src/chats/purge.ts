@@ -42,7 +42,6 @@ export interface PurgeDeps {
     tenantId: TenantId,
     chatId: string,
   ) => Promise<{ readonly pending: boolean; readonly failed: boolean; readonly vectorStore: boolean }>;
-  readonly deleteTurns: (tx: Tx, tenantId: TenantId, chatId: string) => Promise<void>;
 }
 
 export interface Purge {
@@ -146,7 +145,7 @@ const purgeOne = (
       findBlockers(tx, deps, chat),
     ]);
     if (!locked) return "gone";
-    if (found.length === 0 && !dryRun) await removeForGood(tx, deps, chat);
+    if (found.length === 0 && !dryRun) await deleteChatRow(tx, chat);
     return found;
   });
 
@@ -167,13 +166,4 @@ export const findBlockers = async (
     [debt.vectorStore, "vector_store"],
   ];
   return found.flatMap(([is, blocker]) => (is ? [blocker] : []));
-};
-
-/** Deletes the chat, locked before, and everything in it (ON DELETE CASCADE). */
-export const removeForGood = async (
-  tx: Tx,
-  deps: Pick<PurgeDeps, "deleteTurns">,
-  chat: ChatOfTenant,
-): Promise<void> => {
-  await Promise.all([deps.deleteTurns(tx, chat.tenantId, chat.id), deleteChatRow(tx, chat)]);
 };

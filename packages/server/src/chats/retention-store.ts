@@ -120,7 +120,7 @@ const purge: Statement = {
       and deleted_at is not null`,
 };
 
-/** Removes a deleted chat with everything in it. */
+/** Removes a deleted chat, locked before, with everything in it (ON DELETE CASCADE). */
 export const deleteChatRow = async (tx: Tx, chat: ChatOfTenant): Promise<void> => {
   await tx.query(purge, [chat.id, chat.tenantId]);
 };

@@ -212,7 +212,7 @@ test("killed in the middle of a batch every chat is whole or gone, and the next 
   const [first, middle] = [chats[0], chats[5]];
   if (first === undefined || middle === undefined) throw new Error("too few chats");
   const whole = await rowsOf(first);
-  // Its turns are deleted when the cascade comes to this row and waits.
+  // Its messages are deleted when the cascade comes to this row and waits.
   await holdLock(database.url, "select from message_reactions where chat_id = $1 for update", [middle.id]);
   const stop = new AbortController();
   const killed = cli.startMortal(stop.signal, "purge");

@@ -272,10 +272,10 @@ describe("a run", () => {
     const stop = new AbortController();
     let looked = 0;
     const deps = purgeDepsOf(db, {
-      deleteTurns: async (...[tx, tenantId, chatId]) => {
+      hasRunningTurn: async () => {
         looked += 1;
         if (looked === 3) stop.abort();
-        await purgeDepsOf(db).deleteTurns(tx, tenantId, chatId);
+        return false;
       },
     });
     const progress = { after: scanStart };
@@ -296,18 +296,53 @@ describe("a run", () => {
         { version: "t", instance_id: "t", role: "t" },
         { write: (line) => void logs.push(line) },
       ),
-      deleteTurns: async (...[tx, tenantId, chatId]) => {
-        await purgeDepsOf(db).deleteTurns(tx, tenantId, chatId);
-        if (chatId === chats[1]?.id) throw new Error("no luck");
-      },
     });
-    expect(await purgeChats(deps, { graceDays, signal: never })).toEqual({ purged: 2, blocked: {} });
+    // Refused when half of the cascade is done.
+    await db.query(
+      `create function refuse_delete() returns trigger language plpgsql as $$
+       begin
+         raise exception 'no luck';
+       end
+       $$`,
+    );
+    await db.query(
+      `create trigger refused before delete on turn_events for each row
+       when (old.tenant_id = '${chats[1]?.tenantId}') execute function refuse_delete()`,
+    );
+    try {
+      expect(await purgeChats(deps, { graceDays, signal: never })).toEqual({ purged: 2, blocked: {} });
+    } finally {
+      await db.query("drop function refuse_delete cascade");
+    }
     expect(await kept(db, chats)).toEqual([chats[1]]);
-    expect(await rowsOf("chat_turns", "chat_id", chats[1]?.id ?? "")).toBe(1);
+    for (const table of ["messages", "chat_turns", "attachments", "message_reactions"]) {
+      expect(await rowsOf(table, "chat_id", chats[1]?.id ?? "")).toBeGreaterThan(0);
+    }
     expect(logs.filter((line) => line.includes('"chat not purged"'))).toHaveLength(1);
     expect(logs.filter((line) => line.includes('"chat purged"'))).toHaveLength(2);
     expect(await counted(metrics, "purge_deleted")).toBe(2);
   });
+
+  test("has the time for a chat of 20,000 turns", async () => {
+    const chat = await insertChat(db, { deletedDaysAgo: 31 });
+    const ids = [chat.tenantId, chat.id];
+    await db.query(
+      `insert into messages (id, tenant_id, chat_id, request_id, role)
+       select md5($2::uuid::text || no || role)::uuid, $1, $2, md5($2::uuid::text || no)::uuid, role
+       from generate_series(1, 20000) as no, (values ('user'), ('assistant')) as of (role)`,
+      ids,
+    );
+    await db.query(
+      `insert into chat_turns (id, tenant_id, chat_id, request_id, requester_type, state, assistant_message_id,
+         request_fingerprint, completed_at)
+       select md5($2::uuid::text || no)::uuid, $1, $2, md5($2::uuid::text || no)::uuid, 'user', 'completed',
+         md5($2::uuid::text || no || 'assistant')::uuid, sha256('x'), now()
+       from generate_series(1, 20000) as no`,
+      ids,
+    );
+    await db.query("analyze chat_turns");
+    expect(await purge()).toEqual({ purged: 1, blocked: {} });
+  }, 60_000);
 
   test("two at once purge each chat once (ops.md §8)", async () => {
     const chats = await many(120);
