@@ -45,7 +45,9 @@ as $$
 #variable_conflict use_column
 declare
   v_ids int[];
+  v_waiting int[];
   v_id int;
+  v_looks int;
   v_left int;
   v_rows int;
   v_first bigint;
@@ -58,13 +60,17 @@ begin
 
   for v_queue in 1 .. cardinality(p_queues) loop
     v_left := p_limits[v_queue];
+    -- Partitions in which some key waits are read one by one, and some give nothing. A claim looks at few
+    -- of them, so that a queue whose receiver is down does not delay what other queues bring: with all
+    -- 64 of a queue a look that gave nothing took 7 ms.
+    v_looks := 4;
 
     -- Partitions that give nothing, because all their keys wait or because somebody has emptied them
     -- meanwhile, must not take the place of others: then the next ones are looked at. The rounds are
     -- bounded; what they leave has waited longest at the next claim.
     for v_round in 1 .. 4 loop
-      -- Kept ones first, then the least recently served. The scalar subquery cannot be pulled up into a join, so each
-      -- partition costs one probe of the primary key.
+      -- Kept ones first, then the least recently served. The scalar subquery cannot be pulled up into a
+      -- join, so each partition costs one probe of the primary key.
       select array_agg(due.id)
       into v_ids
       from (
@@ -92,9 +98,16 @@ begin
       ) due;
       exit when v_ids is null;
 
-      if not p_park[v_queue]
-        or not exists (select from outbox_parked k where k.partition_id = any (v_ids))
-      then
+      v_waiting := '{}';
+      if p_park[v_queue] then
+        select coalesce(array_agg(d.id order by d.place), '{}')
+        into v_waiting
+        from unnest(v_ids) with ordinality as d (id, place)
+        where (select k.partition_id from outbox_parked k where k.partition_id = d.id limit 1) is not null;
+      end if;
+
+      v_rows := v_left;
+      if cardinality(v_waiting) < cardinality(v_ids) then
         return query
         with head as materialized (
           select
@@ -110,6 +123,7 @@ begin
             limit p_batches[v_queue]
           ) m
           where p.id = any (v_ids)
+            and p.id <> all (v_waiting)
         ),
         leased as (
           update outbox_partition p
@@ -130,18 +144,16 @@ begin
           extract(epoch from now() - h.created_at)::float8 * 1000, h.attempts, false
         from head h;
 
-        exit when cardinality(v_ids) < v_left;
         select v_left - count(*)
         into v_left
         from outbox_partition p
         where p.id = any (v_ids)
           and p.lease_token = p_token;
-        exit when v_left = 0;
-        continue;
       end if;
 
-      v_rows := v_left;
-      foreach v_id in array v_ids loop
+      foreach v_id in array v_waiting loop
+        exit when v_looks = 0;
+        v_looks := v_looks - 1;
         -- Some key waits. The first message of each key whose wait is over is a probe; of the rest only
         -- messages of keys that do not wait are free. The next wait of a probe's key is written now, the
         -- acknowledgement corrects it: should this worker die of it, its neighbours are served first.
@@ -278,7 +290,7 @@ begin
             now()
               + greatest(
                 interval '100 ms',
-                20 * cardinality(v_ids) * (clock_timestamp() - v_began)
+                20 * cardinality(v_waiting) * (clock_timestamp() - v_began)
               )
           ),
           scan_from = greatest(p.scan_from, least(v_first, p_closed + 1)),
@@ -286,7 +298,7 @@ begin
           last_served_at = now()
         where p.id = v_id;
       end loop;
-      exit when v_left = 0 or cardinality(v_ids) < v_rows;
+      exit when v_left = 0 or v_looks = 0 or cardinality(v_ids) < v_rows;
     end loop;
   end loop;
 
