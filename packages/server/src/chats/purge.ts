@@ -48,6 +48,8 @@ export interface Purge {
   readonly purged: number;
   /** Chats by the first reason that keeps them. */
   readonly blocked: Readonly<Partial<Record<Blocker, number>>>;
+  /** Chats that could not be judged or removed, as the log tells; a later run tries again. */
+  readonly failed: number;
 }
 
 /** Where the next run goes on. Kept from run to run: those that are blocked do not hold up the rest. */
@@ -76,8 +78,7 @@ const maxBatches = 200;
  */
 export const purgeChats = async (deps: PurgeDeps, options: PurgeOptions): Promise<Purge> => {
   const { signal, progress } = options;
-  const blocked: Partial<Record<Blocker, number>> = {};
-  const sofar = { purged: 0, blocked };
+  const sofar: Counts = { purged: 0, blocked: {}, failed: 0 };
   let after = progress?.after ?? scanStart;
   for (let batches = 0; !signal.aborted; batches += 1) {
     if (progress !== undefined && batches === maxBatches) break;
@@ -91,12 +92,18 @@ export const purgeChats = async (deps: PurgeDeps, options: PurgeOptions): Promis
   return sofar;
 };
 
+interface Counts {
+  purged: number;
+  readonly blocked: Partial<Record<Blocker, number>>;
+  failed: number;
+}
+
 /** Returns the last chat it looked at. */
 const purgeBatch = async (
   deps: PurgeDeps,
   batch: readonly Scanned[],
   { graceDays, signal, dryRun = false, onBlocked }: PurgeOptions,
-  sofar: { purged: number; readonly blocked: Partial<Record<Blocker, number>> },
+  sofar: Counts,
 ): Promise<Scanned | undefined> => {
   if (batch.length === 0) return undefined;
   const holds = await deps.findHolds(deps.db, batch);
@@ -113,6 +120,7 @@ const purgeBatch = async (
       if (reason !== undefined) onBlocked?.(chat, reason);
       if (!dryRun) report(deps, chat, reason);
     } catch (error) {
+      sofar.failed += 1;
       deps.logger.error({ err: error, chat_id: chat.id, tenant_id: chat.tenantId }, "chat not purged");
     }
   }

@@ -41,7 +41,7 @@ const purgeDue = async (operation: Operation, { dryRun, actor }: PurgeArguments)
   }
   const waiting: Waiting[] = [];
   const done = dryRun ? "would purge" : "purged";
-  const { purged, blocked } = await purgeChats(depsOf(operation), {
+  const { purged, blocked, failed } = await purgeChats(depsOf(operation), {
     graceDays,
     dryRun,
     signal: new AbortController().signal,
@@ -50,11 +50,14 @@ const purgeDue = async (operation: Operation, { dryRun, actor }: PurgeArguments)
       if (waiting.length < maxShown) waiting.push({ chat_id: id, tenant_id: tenantId, reason });
     },
   });
-  if (!dryRun) operation.logger.info({ actor, purged, blocked, processing_stage: "cleanup" }, "chats purged");
+  if (!dryRun)
+    operation.logger.info({ actor, purged, blocked, failed, processing_stage: "cleanup" }, "chats purged");
   return {
-    json: { dry_run: dryRun, purged, blocked, waiting },
+    json: { dry_run: dryRun, purged, blocked, failed, waiting },
+    code: failed > 0 ? 1 : 0,
     text: [
       `${done} ${purged} chats deleted more than ${graceDays} days ago`,
+      ...(failed > 0 ? [`${failed} chats failed; the log above tells why`] : []),
       ...printWaiting(blocked, waiting),
     ].join("\n"),
   };

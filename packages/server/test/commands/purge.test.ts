@@ -91,8 +91,40 @@ describe("purge", () => {
       dry_run: false,
       purged: 0,
       blocked: { vector_store: 1 },
+      failed: 0,
       waiting: [{ chat_id: waits.id, tenant_id: waits.tenantId, reason: "vector_store" }],
     });
+  });
+
+  test("ends with 1 when a chat cannot be removed, and removes the others", async () => {
+    const chats = [
+      await insertChat(db, { deletedDaysAgo: 33 }),
+      await insertChat(db, { deletedDaysAgo: 32 }),
+    ];
+    const [bad, good] = chats;
+    await db.query(
+      `create function refuse_delete() returns trigger language plpgsql as $$
+       begin
+         raise exception 'no luck';
+       end
+       $$`,
+    );
+    await db.query(
+      `create trigger refused before delete on chats for each row
+       when (old.id = '${bad?.id}') execute function refuse_delete()`,
+    );
+    try {
+      const { code, stdout, stderr } = await cli.run("purge");
+      expect([code, stdout]).toEqual([
+        1,
+        expect.stringMatching(/^purged 1 chats.*\n1 chats failed; the log/),
+      ]);
+      expect(stderr).toMatch(/"chat not purged"/);
+    } finally {
+      await db.query("drop function refuse_delete cascade");
+    }
+    expect(await kept(db, [...chats])).toEqual([bad]);
+    expect(good).toBeDefined();
   });
 
   test("has nothing to do without a grace", async () => {

@@ -93,7 +93,7 @@ describe("which chats are purged (data.md §4)", () => {
     ["long ago", 300, true],
   ])("%s", async (_, deletedDaysAgo, expected) => {
     const chat = await insertChat(db, deletedDaysAgo === undefined ? {} : { deletedDaysAgo });
-    expect(await purge()).toEqual({ purged: expected ? 1 : 0, blocked: {} });
+    expect(await purge()).toEqual({ purged: expected ? 1 : 0, blocked: {}, failed: 0 });
     expect(await kept(db, [chat])).toEqual(expected ? [] : [chat]);
     expect(await counted(metrics, "purge_deleted")).toBe(expected ? 1 : 0);
   });
@@ -131,7 +131,10 @@ describe("which chats are purged (data.md §4)", () => {
   ])("%s", async (_, arrange, reason) => {
     const chat = await insertChat(db, { deletedDaysAgo: 31 });
     await arrange(chat);
-    const expected = reason === null ? { purged: 1, blocked: {} } : { purged: 0, blocked: { [reason]: 1 } };
+    const expected =
+      reason === null
+        ? { purged: 1, blocked: {}, failed: 0 }
+        : { purged: 0, blocked: { [reason]: 1 }, failed: 0 };
     expect(await purge({ dryRun: true })).toEqual(expected);
     expect(await kept(db, [chat])).toEqual([chat]);
     expect(await counted(metrics, "purge_deleted")).toBe(0);
@@ -146,7 +149,7 @@ describe("which chats are purged (data.md §4)", () => {
     await enqueueCleanup(chat);
     await db.query("update outbox_partition set queue = 'old.name' where queue = 'mini-chat.chat_cleanup'");
     try {
-      expect(await purge()).toEqual({ purged: 0, blocked: { cleanup_event: 1 } });
+      expect(await purge()).toEqual({ purged: 0, blocked: { cleanup_event: 1 }, failed: 0 });
     } finally {
       await db.query("update outbox_partition set queue = 'mini-chat.chat_cleanup' where queue = 'old.name'");
     }
@@ -155,7 +158,7 @@ describe("which chats are purged (data.md §4)", () => {
   test("an event of another chat is not its own", async () => {
     const chat = await insertChat(db, { deletedDaysAgo: 31 });
     await enqueueCleanup(await insertChat(db));
-    expect(await purge()).toEqual({ purged: 1, blocked: {} });
+    expect(await purge()).toEqual({ purged: 1, blocked: {}, failed: 0 });
     expect(await kept(db, [chat])).toEqual([]);
   });
 
@@ -165,7 +168,7 @@ describe("which chats are purged (data.md §4)", () => {
     await attachment(chat, "failed");
     await vectorStore(chat);
     await deadLetter(chat);
-    expect(await purge()).toEqual({ purged: 0, blocked: { dead_letter: 1 } });
+    expect(await purge()).toEqual({ purged: 0, blocked: { dead_letter: 1 }, failed: 0 });
   });
 });
 
@@ -208,7 +211,7 @@ describe("what is left of a purged chat", () => {
     expect(empty).toEqual(["chat_vector_stores"]);
     const before = await Promise.all(others.map(counts));
 
-    expect(await purge()).toEqual({ purged: 1, blocked: {} });
+    expect(await purge()).toEqual({ purged: 1, blocked: {}, failed: 0 });
 
     expect((await counts(gone)).filter(([, rows]) => rows > 0)).toEqual([]);
     expect(await rowsOf("chats", "id", gone.id)).toBe(0);
@@ -248,7 +251,7 @@ describe("a run", () => {
     const blocked = await many(70);
     for (const chat of blocked) await vectorStore(chat);
     const free = await many(60, { deletedDaysAgo: 100 });
-    expect(await purge()).toEqual({ purged: 60, blocked: { vector_store: 70 } });
+    expect(await purge()).toEqual({ purged: 60, blocked: { vector_store: 70 }, failed: 0 });
     expect(await kept(db, [...blocked, ...free])).toEqual(blocked);
   });
 
@@ -259,11 +262,11 @@ describe("a run", () => {
     const progress = { after: scanStart };
     const stop = new AbortController();
     const first = await purge({ progress, signal: stop.signal, onBatch: () => stop.abort() });
-    expect(first).toEqual({ purged: 0, blocked: { vector_store: 50 } });
+    expect(first).toEqual({ purged: 0, blocked: { vector_store: 50 }, failed: 0 });
     expect(progress.after).not.toEqual(scanStart);
-    expect(await purge({ progress })).toEqual({ purged: 0, blocked: { vector_store: 1 } });
+    expect(await purge({ progress })).toEqual({ purged: 0, blocked: { vector_store: 1 }, failed: 0 });
     expect(progress.after).toEqual(scanStart);
-    expect(await purge({ progress })).toEqual({ purged: 0, blocked: { vector_store: 51 } });
+    expect(await purge({ progress })).toEqual({ purged: 0, blocked: { vector_store: 51 }, failed: 0 });
   });
 
   test("stops between chats when its signal fires; none is left in part", async () => {
@@ -310,7 +313,11 @@ describe("a run", () => {
        when (old.tenant_id = '${chats[1]?.tenantId}') execute function refuse_delete()`,
     );
     try {
-      expect(await purgeChats(deps, { graceDays, signal: never })).toEqual({ purged: 2, blocked: {} });
+      expect(await purgeChats(deps, { graceDays, signal: never })).toEqual({
+        purged: 2,
+        blocked: {},
+        failed: 1,
+      });
     } finally {
       await db.query("drop function refuse_delete cascade");
     }
@@ -341,7 +348,7 @@ describe("a run", () => {
       ids,
     );
     await db.query("analyze chat_turns");
-    expect(await purge()).toEqual({ purged: 1, blocked: {} });
+    expect(await purge()).toEqual({ purged: 1, blocked: {}, failed: 0 });
   }, 60_000);
 
   test("two at once purge each chat once (ops.md §8)", async () => {

@@ -74,18 +74,18 @@ test("a purged chat cannot be brought back from any table, nor seen, and its nei
   await app.ask(theirs, "PING", bob);
 
   expect((await app.call("DELETE", `/chats/${gone}`, { caller: ann })).status).toBe(204);
-  expect(await purge()).toEqual({ purged: 0, blocked: {} });
+  expect(await purge()).toEqual({ purged: 0, blocked: {}, failed: 0 });
   await app.db.query("update chats set deleted_at = now() - interval '31 days' where id = $1", [gone]);
 
   // In the order in which it goes: the event is delivered, its files are deleted.
-  expect(await purge()).toEqual({ purged: 0, blocked: { cleanup_event: 1 } });
+  expect(await purge()).toEqual({ purged: 0, blocked: { cleanup_event: 1 }, failed: 0 });
   await app.db.query("delete from outbox_message where kind = 'chat_cleanup'");
-  expect(await purge()).toEqual({ purged: 0, blocked: { cleanup_pending: 1 } });
+  expect(await purge()).toEqual({ purged: 0, blocked: { cleanup_pending: 1 }, failed: 0 });
   expect(await tablesThatSay(word)).toEqual(["attachments", "chats", "messages", "thread_summaries"]);
   await app.db.query("update attachments set cleanup_status = 'done' where chat_id = $1", [gone]);
   const before = await tablesThatSay(gone);
   expect(before).toContain("chat_turns");
-  expect(await purge()).toEqual({ purged: 1, blocked: {} });
+  expect(await purge()).toEqual({ purged: 1, blocked: {}, failed: 0 });
 
   expect(await tablesThatSay(word)).toEqual([]);
   // What is left are the events of what it cost, which hold no text (data.md §9.6).
