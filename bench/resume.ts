@@ -9,7 +9,7 @@ import { type Stack, serverScript, type User, withStack } from "./harness/stack.
 import { type Summary, scaled, summarise } from "./support.ts";
 
 const ROUNDS = 4;
-const ROUND_MS = 3_000;
+const ROUND_MS = 2_500;
 const WARM_UP_MS = 2_000;
 const DELTAS = 20;
 const SAMPLES = 200;

@@ -15,7 +15,7 @@ export interface LogDeps {
 const flushMs = 250;
 const flushBytes = 2_048;
 
-/** What a retry of a failed append waits. */
+/** A failed append is tried again after this time. */
 const retryMs = 500;
 
 /**
@@ -37,6 +37,7 @@ export class TurnLog {
   #ready: LoggedEvent[] = [];
   #writing: Promise<void> | null = null;
   #dueAt = 0;
+  #failing = false;
   #timer: NodeJS.Timeout | undefined;
   #state: "open" | "closing" | "lost" = "open";
   #wake: () => void = () => {};
@@ -155,6 +156,7 @@ export class TurnLog {
   #confirm(): void {
     this.#ready.push(...this.#batch);
     this.#batch = [];
+    this.#failing = false;
     this.#deps.appended(this.#turn.id);
     this.#wake();
   }
@@ -163,7 +165,8 @@ export class TurnLog {
     const ids = { turn_id: this.#turn.id };
     this.#dueAt = performance.now() + retryMs;
     if (sqlState(error)?.startsWith("23") !== true) {
-      this.#deps.logger.warn({ err: error, ...ids }, "turn log not written, tried again");
+      if (!this.#failing) this.#deps.logger.warn({ err: error, ...ids }, "turn log not written, tried again");
+      this.#failing = true;
       return;
     }
     // The place is taken: by an append of ours whose answer was lost, or by the end of the turn.
