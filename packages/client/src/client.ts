@@ -1,3 +1,4 @@
+import { type Attachments, createAttachments } from "./attachments.ts";
 import type {
   Chat,
   ChatCreate,
@@ -7,11 +8,11 @@ import type {
   Reaction,
   SendMessage,
 } from "./generated/api.ts";
-import { type ClientOptions, createHttp, type Http } from "./http.ts";
+import { type CallOptions, type ClientOptions, createHttp, type Http } from "./http.ts";
 import { createListing, type Listing, queryOf } from "./listing.ts";
 import type { ChatQuery, Message, MessageQuery, SearchHit } from "./model.ts";
 import type { IdentifiedTurn } from "./turn.ts";
-import { type CallOptions, createTurns, send, type Turns } from "./turns.ts";
+import { createTurns, send, type Turns } from "./turns.ts";
 
 interface Exports {
   readonly markdown: string;
@@ -54,6 +55,7 @@ export interface Models {
 export interface Client {
   readonly chats: Chats;
   readonly turns: Turns;
+  readonly attachments: Attachments;
   readonly reactions: Reactions;
   readonly models: Models;
   /** The messages of a chat, oldest first. */
@@ -106,6 +108,7 @@ export const createClient = (options: ClientOptions): Client => {
   return {
     chats: createChats(http),
     turns: createTurns(http),
+    attachments: createAttachments(http),
     reactions: createReactions(http),
     models: {
       list: async ({ signal } = {}) =>

@@ -17,6 +17,11 @@ export interface ClientOptions {
   readonly timeoutMs?: number | undefined;
 }
 
+/** What every operation takes. */
+export interface CallOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
 export type QueryValue = string | number | undefined;
 
 export interface Call {

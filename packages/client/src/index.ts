@@ -1,4 +1,5 @@
 /** `@mini-chat/client`: chats, messages and streamed answers, typed; recovers from broken streams by itself. */
+export type { Attachments } from "./attachments.ts";
 export { type Chats, type Client, createClient, type Models, type Reactions } from "./client.ts";
 export {
   ApiError,
@@ -11,8 +12,9 @@ export {
   isInProgress,
 } from "./errors.ts";
 export type * from "./generated/api.ts";
-export type { ClientOptions } from "./http.ts";
+export type { CallOptions, ClientOptions } from "./http.ts";
 export type { Listing } from "./listing.ts";
 export type * from "./model.ts";
 export type { IdentifiedTurn, Turn } from "./turn.ts";
-export type { CallOptions, MutationOptions, ResumeOptions, RetryOptions, Turns } from "./turns.ts";
+export type { MutationOptions, ResumeOptions, RetryOptions, Turns } from "./turns.ts";
+export type { UploadOptions, UploadProgress } from "./upload.ts";

@@ -1,11 +1,7 @@
 import type { Operations, SendMessage, TurnEdit, TurnStatus } from "./generated/api.ts";
-import type { Http } from "./http.ts";
+import type { CallOptions, Http } from "./http.ts";
 import { turnPath } from "./recover.ts";
 import { type IdentifiedTurn, startTurn, type Turn } from "./turn.ts";
-
-export interface CallOptions {
-  readonly signal?: AbortSignal | undefined;
-}
 
 export interface MutationOptions extends CallOptions {
   /** `updated_at` of the turn as last seen; refused as `not_latest_turn` if it changed since. */
