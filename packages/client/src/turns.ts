@@ -1,5 +1,6 @@
 import type { Operations, SendMessage, TurnEdit, TurnStatus } from "./generated/api.ts";
 import type { CallOptions, Http } from "./http.ts";
+import { findSuccessor } from "./locate.ts";
 import { turnPath } from "./recover.ts";
 import { type IdentifiedTurn, startTurn, type Turn } from "./turn.ts";
 
@@ -75,6 +76,7 @@ export const createTurns = (http: Http): Turns => ({
       requestId: undefined,
       begin: { method: "POST", path: `${turnPath(chatId, requestId)}/retry`, query: { ...query } },
       continues: query.on_disconnect === "continue",
+      locate: (signal) => findSuccessor(http, chatId, requestId, signal),
       signal,
     }),
   edit: (chatId, requestId, edit, { signal, ...query } = {}) =>
@@ -83,6 +85,7 @@ export const createTurns = (http: Http): Turns => ({
       requestId: undefined,
       begin: { method: "PATCH", path: turnPath(chatId, requestId), query: { ...query }, body: edit },
       continues: edit.on_disconnect === "continue",
+      locate: (signal) => findSuccessor(http, chatId, requestId, signal),
       signal,
     }),
   remove: (chatId, requestId, { signal, ...query } = {}) =>

@@ -1,0 +1,111 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually } from "../../server/test/support/app.ts";
+import type { TurnResult } from "../src/index.ts";
+import { type Fault, startFaultProxy } from "./faults.ts";
+import { type ClientApp, clientAt, startClientApp } from "./support.ts";
+
+const answer = "Grüße!";
+
+let app: ClientApp;
+beforeAll(async () => {
+  app = await startClientApp();
+  app.simulator.setDefault({ events: [{ text: "Grü" }, { text: "ße!" }] });
+});
+afterAll(() => app.close());
+
+interface Stored {
+  readonly state: string | null;
+  readonly turns: number;
+  readonly questions: number;
+  readonly answers: readonly string[];
+}
+
+/** What the database holds of a chat, once nothing runs in it any more. */
+const stored = async (chatId: string): Promise<Stored> => {
+  let found: Stored | undefined;
+  await eventually(async () => {
+    const { rows } = await app.db.query<Stored>(
+      `select
+         (select min(state) from chat_turns where chat_id = $1) as state,
+         (select count(*)::int from chat_turns where chat_id = $1) as turns,
+         (select count(*)::int from messages where chat_id = $1 and role = 'user') as questions,
+         array(select content from messages where chat_id = $1 and role = 'assistant') as answers`,
+      [chatId],
+    );
+    found = rows[0];
+    return found?.state !== "running";
+  });
+  if (found === undefined) throw new Error("nothing was read");
+  return found;
+};
+
+const sendThrough = async (fault: Fault): Promise<{ chatId: string; result: TurnResult }> => {
+  const chatId = await app.createChat();
+  const proxy = await startFaultProxy(app.origin, fault, {});
+  try {
+    const client = clientAt(proxy.origin, { recoverForMs: 400 });
+    return { chatId, result: await client.send(chatId, { content: "hi" }).result() };
+  } finally {
+    await proxy.close();
+  }
+};
+
+/** Nothing twice, and the result is what the database says. */
+const judge = async ({ chatId, result }: { chatId: string; result: TurnResult }, fault: Fault) => {
+  const { state, turns, questions, answers } = await stored(chatId);
+  const seen = `${JSON.stringify(fault)} ${JSON.stringify(result)}`;
+  expect(turns, seen).toBeLessThanOrEqual(1);
+  expect(questions, seen).toBe(turns);
+  if (result.state === "uncertain") {
+    expect([result.reason, turns], seen).toEqual(["not_found", 0]);
+    return;
+  }
+  expect([turns, state], seen).toEqual([1, result.state]);
+  if (result.state === "failed") expect.unreachable(seen);
+  expect(answers, seen).toEqual(result.messageId === undefined ? [] : [result.text]);
+  if (result.state === "completed") expect(result.text, seen).toBe(answer);
+};
+
+/** Runs all, eight at a time. */
+const each = async (faults: readonly Fault[], states: Map<string, number>): Promise<void> => {
+  const waiting = [...faults];
+  const work = async (): Promise<void> => {
+    for (let fault = waiting.pop(); fault !== undefined; fault = waiting.pop()) {
+      const sent = await sendThrough(fault);
+      await judge(sent, fault);
+      const how = `${sent.result.state} ${sent.result.recovered ?? ""}`.trim();
+      states.set(how, (states.get(how) ?? 0) + 1);
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, work));
+};
+
+/** How many bytes a whole exchange has. */
+const measure = async (): Promise<{ request: number; response: number }> => {
+  const chatId = await app.createChat();
+  const proxy = await startFaultProxy(app.origin);
+  await clientAt(proxy.origin).send(chatId, { content: "hi" }).result();
+  await proxy.close();
+  return proxy.first;
+};
+
+test("a connection cut at any byte of the answer: never twice, and a true result", async () => {
+  const { response } = await measure();
+  const states = new Map<string, number>();
+  await each(
+    Array.from({ length: response }, (_, at) => ({ response: at })),
+    states,
+  );
+  expect(states.get("completed stored") ?? 0).toBeGreaterThan(100);
+  expect(states.get("uncertain")).toBeUndefined();
+}, 120_000);
+
+test("a connection cut at any byte of the request: never twice, and a true result or none", async () => {
+  const { request } = await measure();
+  const states = new Map<string, number>();
+  await each(
+    Array.from({ length: request }, (_, at) => ({ request: at + 1 })),
+    states,
+  );
+  expect(states.get("uncertain") ?? 0).toBeGreaterThan(100);
+}, 120_000);
