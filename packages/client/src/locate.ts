@@ -3,33 +3,40 @@ import type { Http } from "./http.ts";
 import type { Message, Page } from "./model.ts";
 import { turnPath } from "./recover.ts";
 
+type Question = Pick<Message, "request_id" | "created_at" | "content">;
+
+// The transaction that replaces a turn may wait for locks between the old turn's time and the new one's.
+const maxApartMs = 10_000;
+
 /**
- * The id of the turn that replaced another, when the answer that would have told it was lost; undefined when
- * there is none. One transaction retires the old turn and stores the new question (turns.md §15.2), so both
- * carry the same time, give or take the microsecond that keeps messages in order.
+ * The id of the turn that replaced another, when the answer that would have told it was lost; undefined while
+ * there is none. A turn carries the time at which it was retired (turns.md §15.2): no question of its own stands
+ * before that time any more, and the first one after it is its successor's. `content` is that of an edit.
  */
 export const findSuccessor = async (
   http: Http,
-  chatId: string,
-  requestId: string,
+  replaced: { readonly chatId: string; readonly requestId: string; readonly content?: string },
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> => {
-  const [old, questions] = await Promise.all([
-    http.json<TurnStatus>({ path: turnPath(chatId, requestId), signal, attempts: 1 }),
-    http.json<Page<Pick<Message, "request_id" | "created_at">>>({
+  const { chatId, requestId, content } = replaced;
+  const old = await http.json<TurnStatus>({ path: turnPath(chatId, requestId), signal, attempts: 1 });
+  const questionBy = async (condition: string, direction: string): Promise<Question | undefined> => {
+    const page = await http.json<Page<Question>>({
       path: `/chats/${encodeURIComponent(chatId)}/messages`,
       query: {
-        $filter: "role eq 'user'",
-        $orderby: "created_at desc",
-        $select: "request_id,created_at",
+        $filter: `role eq 'user' and created_at ${condition} ${old.updated_at}`,
+        $orderby: `created_at ${direction}`,
+        $select: "request_id,created_at,content",
         limit: 1,
       },
       signal,
       attempts: 1,
-    }),
-  ]);
-  const [latest] = questions.items;
-  if (latest === undefined || latest.request_id === requestId) return undefined;
-  const apartMs = Date.parse(latest.created_at) - Date.parse(old.updated_at);
-  return apartMs === 0 || apartMs === 1 ? latest.request_id : undefined;
+    });
+    return page.items[0];
+  };
+  const [before, after] = await Promise.all([questionBy("lt", "desc"), questionBy("ge", "asc")]);
+  if (before?.request_id === requestId || after === undefined) return undefined;
+  if (content !== undefined && after.content !== content) return undefined;
+  const apartMs = Date.parse(after.created_at) - Date.parse(old.updated_at);
+  return apartMs <= maxApartMs ? after.request_id : undefined;
 };

@@ -76,7 +76,7 @@ export const createTurns = (http: Http): Turns => ({
       requestId: undefined,
       begin: { method: "POST", path: `${turnPath(chatId, requestId)}/retry`, query: { ...query } },
       continues: query.on_disconnect === "continue",
-      locate: (signal) => findSuccessor(http, chatId, requestId, signal),
+      locate: (signal) => findSuccessor(http, { chatId, requestId }, signal),
       signal,
     }),
   edit: (chatId, requestId, edit, { signal, ...query } = {}) =>
@@ -85,7 +85,7 @@ export const createTurns = (http: Http): Turns => ({
       requestId: undefined,
       begin: { method: "PATCH", path: turnPath(chatId, requestId), query: { ...query }, body: edit },
       continues: edit.on_disconnect === "continue",
-      locate: (signal) => findSuccessor(http, chatId, requestId, signal),
+      locate: (signal) => findSuccessor(http, { chatId, requestId, content: edit.content }, signal),
       signal,
     }),
   remove: (chatId, requestId, { signal, ...query } = {}) =>
