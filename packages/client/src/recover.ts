@@ -111,6 +111,9 @@ const readMessage = async (
   return page.items[0];
 };
 
+// A stream that stayed open so long was alive, although it told nothing new.
+const lastingMs = 1_000;
+
 /**
  * Looks again and again, with growing pauses, until there is a result, or no sign of life for `recoverForMs`:
  * then the outcome is uncertain, and said to be.
@@ -120,10 +123,12 @@ export const recover = async (http: Http, lost: Lost, cause: unknown): Promise<T
   const { recoverForMs = 30_000 } = http.options;
   let until = Date.now() + recoverForMs;
   for (let attempt = 0; ; attempt += 1) {
-    const { heard } = progress;
+    const { heard, opened } = progress;
+    const from = Date.now();
     const sight = await look(http, lost);
     if ("result" in sight) return sight.result;
-    if (progress.heard > heard) {
+    const lasted = progress.opened > opened && Date.now() - from >= lastingMs;
+    if (progress.heard > heard || lasted) {
       attempt = 0;
       until = Date.now() + recoverForMs;
     }

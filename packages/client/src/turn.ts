@@ -35,7 +35,6 @@ export interface TurnStart {
   readonly begin: Call | null;
   readonly freshId?: boolean;
   readonly continues: boolean | undefined;
-  readonly after?: string | undefined;
   readonly locate?: Task["locate"];
   readonly signal: AbortSignal | undefined;
 }
@@ -48,11 +47,12 @@ export const startTurn = (http: Http, start: TurnStart): Turn => {
     messageId: undefined,
     text: "",
     citations: [],
-    seq: start.after ?? "",
+    seq: "",
     started: false,
     continues: start.continues,
     broken: false,
     heard: 0,
+    opened: 0,
     recovered: undefined,
     emit: events.push,
   };
