@@ -44,25 +44,35 @@ interface Sent {
   readonly result: TurnResult;
   /** What a reader of the events sees in the end. */
   readonly shown: string;
+  /** How often the message was sent. */
+  readonly sends: number;
 }
 
 const sendThrough = async (fault: Fault, message: SendMessage): Promise<Sent> => {
   const chatId = await app.createChat();
   const proxy = await startFaultProxy(app.origin, fault, {});
   try {
-    const client = clientAt(proxy.origin, { recoverForMs: 300 });
+    let sends = 0;
+    const client = clientAt(proxy.origin, {
+      recoverForMs: 300,
+      fetch: (input, init) => {
+        if (init?.method === "POST") sends += 1;
+        return fetch(input, init);
+      },
+    });
     const turn = client.send(chatId, message);
     const shown = shownOf(await eventsOf(turn));
-    return { chatId, result: await turn.result(), shown };
+    return { chatId, result: await turn.result(), shown, sends };
   } finally {
     await proxy.close();
   }
 };
 
 /** Nothing twice, and the result is what the database says. */
-const judge = async ({ chatId, result, shown }: Sent, fault: Fault): Promise<void> => {
+const judge = async ({ chatId, result, shown, sends }: Sent, fault: Fault): Promise<void> => {
   const { state, turns, questions, answers } = await stored(chatId);
   const seen = `${JSON.stringify(fault)} ${JSON.stringify(result)}`;
+  expect(sends, seen).toBe(1);
   expect(turns, seen).toBeLessThanOrEqual(1);
   expect(questions, seen).toBe(turns);
   expect(shown, seen).toBe(result.text);
