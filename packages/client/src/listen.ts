@@ -42,7 +42,6 @@ export const listen = async (http: Http, call: Call, progress: Progress, again: 
     progress.broken = false;
     return await whileConnected(signal, () => hear(body, progress, again, silence.heard));
   } catch (error) {
-    call.signal?.throwIfAborted();
     if (error instanceof ApiError || !isClientError(error)) throw error;
     return { lost: error };
   } finally {

@@ -3,6 +3,7 @@ import type { TurnStatus } from "./generated/api.ts";
 import { backoffMs, type Call, type Http, pause } from "./http.ts";
 import { listen } from "./listen.ts";
 import type { Message, Page, TurnResult, Uncertainty } from "./model.ts";
+import { chatPath, turnPath } from "./paths.ts";
 import {
   cancelled,
   completed,
@@ -28,9 +29,6 @@ export type Sight =
   | { readonly reason: Uncertainty; readonly cause: unknown; readonly final: boolean };
 
 const unclear = (reason: Uncertainty, cause: unknown, final = false): Sight => ({ reason, cause, final });
-
-export const turnPath = (chatId: string, requestId: string): string =>
-  `/chats/${encodeURIComponent(chatId)}/turns/${encodeURIComponent(requestId)}`;
 
 /** Asks the status once and reads what it promises: the rest of the stream, or what is stored. */
 export const look = async (http: Http, lost: Lost): Promise<Sight> => {
@@ -103,7 +101,7 @@ const readMessage = async (
   signal: AbortSignal | undefined,
 ): Promise<Message | undefined> => {
   const page = await http.json<Page<Message>>({
-    path: `/chats/${encodeURIComponent(chatId)}/messages`,
+    path: `${chatPath(chatId)}/messages`,
     query: { $filter: `id eq ${messageId}` },
     signal,
     attempts: 1,

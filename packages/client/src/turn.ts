@@ -3,8 +3,8 @@ import type { TurnStatus } from "./generated/api.ts";
 import type { Call, Http } from "./http.ts";
 import { createJournal } from "./journal.ts";
 import type { TurnEvent, TurnResult } from "./model.ts";
+import { turnPath } from "./paths.ts";
 import type { Progress } from "./progress.ts";
-import { turnPath } from "./recover.ts";
 
 /**
  * An answer on its way. Iterate over it for its events, any number of times: each reader gets all of them

@@ -1,7 +1,7 @@
 import type { Operations, SendMessage, TurnEdit, TurnStatus } from "./generated/api.ts";
 import type { CallOptions, Http } from "./http.ts";
 import { findSuccessor } from "./locate.ts";
-import { turnPath } from "./recover.ts";
+import { chatPath, turnPath } from "./paths.ts";
 import { type IdentifiedTurn, startTurn, type Turn } from "./turn.ts";
 
 export interface MutationOptions extends CallOptions {
@@ -56,7 +56,7 @@ export const send = (
     requestId,
     begin: {
       method: "POST",
-      path: `/chats/${encodeURIComponent(chatId)}/messages:stream`,
+      path: `${chatPath(chatId)}/messages:stream`,
       body: { ...message, request_id: requestId },
     },
     freshId: message.request_id === undefined,

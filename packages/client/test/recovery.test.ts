@@ -290,6 +290,14 @@ describe("a retry or edit that breaks before it told the id of its turn", () => 
     expect(await turn.result()).toMatchObject({ state: "uncertain", requestId: undefined });
   });
 
+  test("another's edit is not taken for one that did not arrive", async () => {
+    const chat = await app.createChat();
+    const { requestId } = await app.ask(chat, "hi");
+    await app.client.turns.edit(chat, requestId, { content: "worse" }).result();
+    const turn = mutate(lostAnswer(false), "edit", chat, requestId);
+    expect(await turn.result()).toMatchObject({ state: "uncertain", requestId: undefined });
+  });
+
   test("the turn before is not taken for it when the old one was deleted meanwhile", async () => {
     const chat = await app.createChat();
     await app.ask(chat, "before");
