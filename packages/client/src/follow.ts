@@ -60,6 +60,11 @@ export const follow = async (http: Http, task: Task): Promise<TurnResult> => {
 const attach = async (http: Http, task: Task): Promise<TurnResult> => {
   const sight = await look(http, task);
   if ("result" in sight) return sight.result;
-  if (sight.cause instanceof ApiError && (sight.final || sight.reason === "not_found")) throw sight.cause;
-  return recover(http, task, sight.cause ?? new ConnectionError("the turn is not to be seen"));
+  const { cause, reason, final } = sight;
+  const refused =
+    cause instanceof ApiError
+      ? final || reason === "not_found"
+      : cause !== undefined && !(cause instanceof ConnectionError);
+  if (refused) throw cause;
+  return recover(http, task, cause);
 };

@@ -32,7 +32,7 @@ const names: ReadonlySet<string> = new Set<ServerEvent["type"]>([
   "error",
 ]);
 
-/** Null for an event of a newer server (api.md §10), and for one that is no JSON: as good as lost. */
+/** Null for an event of a newer server (api.md §10). Throws on what is no JSON. */
 const parse = ({ name, data }: WireEvent): ServerEvent | null => {
   if (!names.has(name)) return null;
   return { type: name, data: JSON.parse(data) } as ServerEvent;

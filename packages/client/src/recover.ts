@@ -42,7 +42,8 @@ export const look = async (http: Http, lost: Lost): Promise<Sight> => {
     return await readOutcome(http, lost, requestId, status);
   } catch (error) {
     signal?.throwIfAborted();
-    if (!isClientError(error)) throw error;
+    // A token that cannot be had now, perhaps for want of a network.
+    if (!isClientError(error)) return unclear("unreachable", error);
     if (error.code === "turn_not_found") return unclear("not_found", error);
     // What is neither ours nor passing will be said again: signed out, the chat deleted.
     const final = error instanceof ApiError && error.status < 500 && error.status !== 429;

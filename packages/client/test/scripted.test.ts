@@ -152,6 +152,24 @@ describe("a turn of which only the status is known", () => {
     expect(script.asked).toHaveLength(2);
   });
 
+  test("a token that cannot be had for a moment is asked for again", async () => {
+    const script = playScript(() => stream(started(id), text("a")), status("cancelled"));
+    let asked = 0;
+    const client = clientAt("http://server", {
+      fetch: script.fetch,
+      token: () => {
+        asked += 1;
+        if (asked === 2) throw new TypeError("offline");
+        return "token";
+      },
+    });
+    expect(await client.send("c", message).result()).toMatchObject({ state: "cancelled" });
+    expect(asked).toBe(3);
+    // Nothing was begun by somebody who only wants to look.
+    asked = 1;
+    await expect(client.turns.resume("c", id).result()).rejects.toThrow("offline");
+  });
+
   test("a turn that is not resumable is not tried to be resumed again", async () => {
     const script = playScript(
       status("running"),
