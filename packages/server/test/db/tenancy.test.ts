@@ -22,6 +22,7 @@ const tables = [
 /** Select ids only, across tenants (data.md §5 rule 4). */
 const scans = new Set([
   "turn_scan_orphans",
+  "turn_log_scan_expired",
   "chat_scan_expired",
   "chat_scan_deleted",
   "chat_find_across_tenants",
