@@ -95,10 +95,52 @@ test("conversation.ts", async () => {
   expect(await chatsLeft()).toBe(0);
 });
 
+test("client-chat.ts", async () => {
+  const output = await play(process.execPath, "client-chat.ts");
+  expect(output).toBe(
+    [
+      "> What makes a good release note?",
+      "Hello from the simulator.",
+      "[standard, 12 tokens]",
+      "> Say it in one sentence.",
+      "Hello from the simulator.",
+      "[standard, 12 tokens]",
+      "> again, please",
+      "Hello from the simulator.",
+      "[standard, 12 tokens]",
+      "user: What makes a good release note?",
+      "assistant: Hello from the simulator.",
+      "user: Say it in one sentence.",
+      "assistant: Hello from the simulator.",
+      "",
+    ].join("\n"),
+  );
+  expect(await chatsLeft()).toBe(0);
+});
+
+test("client-recover.ts", async () => {
+  for (let i = 0; i < 2; i += 1) {
+    app.simulator.enqueue({ events: [{ text: "Once upon" }, { text: " a time", delay_ms: 400 }] });
+  }
+  expect(await play(process.execPath, "client-recover.ts")).toBe(
+    [
+      "continue: interrupted",
+      "continue: resumed",
+      "continue: completed, resumed: Once upon a time",
+      "cancel: interrupted",
+      "cancel: cancelled, stored",
+      "",
+    ].join("\n"),
+  );
+  expect(await chatsLeft()).toBe(0);
+});
+
 test("an example that is refused says why and fails", async () => {
   const base = app.base.replace(/\/v1$/, "");
   const wrong = run(process.execPath, [`${here}/conversation.ts`, base, "wrong"]);
   await expect(wrong).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining("unauthorized") });
+  const client = run(process.execPath, [`${here}/client-chat.ts`, base, "wrong"]);
+  await expect(client).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining("unauthorized") });
   const script = run("bash", [`${here}/conversation.sh`, base, "wrong"]);
   await expect(script).rejects.toMatchObject({ code: 22, stderr: expect.stringContaining("401") });
 });
