@@ -21,10 +21,10 @@ beforeAll(async () => {
 afterAll(() => app.close());
 
 /** Runs an example as its reader would; rejects with its output when it fails. */
-const play = async (command: string, file: string): Promise<string> => {
+const play = async (command: string, file: string, timeout = 20_000): Promise<string> => {
   const base = app.base.replace(/\/v1$/, "");
   const { stdout, stderr } = await run(command, [`${here}/${file}`, base, callers.ann.token], {
-    timeout: 20_000,
+    timeout,
     env: { PATH: process.env["PATH"] ?? "" },
   });
   expect(stderr).toBe("");
@@ -129,6 +129,53 @@ test("client-recover.ts", async () => {
       "continue: completed, resumed: Once upon a time",
       "cancel: interrupted",
       "cancel: cancelled, stored",
+      "",
+    ].join("\n"),
+  );
+  expect(await chatsLeft()).toBe(0);
+});
+
+test("long-conversation.ts", { timeout: 130_000 }, async () => {
+  // The last question would take 6,150 input tokens if all of the conversation were sent.
+  const output = await play(process.execPath, "long-conversation.ts", 120_000);
+  const tokens = Number(/the last question took (\d+) input tokens/.exec(output)?.[1]);
+  expect(tokens).toBeLessThan(1_500);
+  expect(output.replace(`${tokens} input`, "few input")).toBe(
+    [
+      "",
+      "# Send a question",
+      "Hello from the simulator.",
+      "",
+      "# Put it in other words",
+      "Hello from the simulator.",
+      "",
+      "# Ask for another answer to the same question",
+      "Hello from the simulator.",
+      "",
+      "# Say that it was a good one",
+      "user: Where should we go first, by train?",
+      "assistant: Hello from the simulator. [like]",
+      "",
+      "# Close the laptop in the middle of an answer",
+      "read so far: Once ",
+      "",
+      "# Open it again, or another device",
+      "the whole answer: Once upon a time there was text.",
+      "",
+      "# Go on for sixty turns",
+      "124 messages are listed",
+      "a summary stood in for the oldest of them",
+      "the last question took few input tokens",
+      "",
+      "# Find something in it",
+      "message: Where should we go first, by train?",
+      "",
+      "# Take a copy along",
+      "# A trip to the coast",
+      "all of it",
+      "",
+      "# Delete it",
+      "chat_not_found",
       "",
     ].join("\n"),
   );
