@@ -7,6 +7,7 @@ import { createPolicyService } from "../policy/service.ts";
 import type { SecretSource } from "../providers/credentials.ts";
 import { createProviderRegistry } from "../providers/registry.ts";
 import { RunningTurns } from "../turns/cancellation.ts";
+import { cleanupHandlers } from "./cleanup.ts";
 import type { Given } from "./given.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
 import type { Opened } from "./shutdown.ts";
@@ -69,6 +70,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     db: ground.db,
     usagePlugin: plugin,
     auditPlugins: overrides.auditPlugins ?? {},
+    cleanup: cleanupHandlers({ ...ground, storage: registry.storage, outbox: outbox.enqueuer }),
     threadSummary: summaryHandler({ ...ground, policy, registry, outbox: outbox.enqueuer }),
     logger,
     metrics,

@@ -6,6 +6,7 @@ import type { Outbox } from "../outbox/outbox.ts";
 import { cancelChannel, onCancelNotification } from "../turns/cancel.ts";
 import { finalizeOrphans, orphanLockId } from "../turns/orphans.ts";
 import { startProgressClock } from "../turns/progress.ts";
+import { startCleanup } from "./cleanup.ts";
 import { startLeaderJob } from "./jobs.ts";
 import type { Opened } from "./shutdown.ts";
 import { overshootToleranceBp, type Parts } from "./turn-deps.ts";
@@ -26,6 +27,7 @@ export const startWork = async (
   if (config.role !== "api") {
     await outbox.start(handlers);
     startWatchdog(parts, direct, opened);
+    startCleanup(parts, direct, opened);
     startDeadLetterRetention(parts, direct, opened);
   }
   if (config.role !== "worker") await startTurnKeeping(parts, direct, opened);

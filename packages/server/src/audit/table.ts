@@ -8,12 +8,13 @@ export const createAuditTable = `
     tenant_id uuid not null,
     user_id uuid,
     chat_id uuid not null,
-    turn_id uuid not null,
+    turn_id uuid,
     occurred_at timestamptz not null,
     event_type text not null,
     event jsonb not null,
     recorded_at timestamptz not null default now()
   );
+  alter table audit_events alter column turn_id drop not null;
   create index if not exists audit_events_tenant_idx on audit_events (tenant_id, occurred_at)`;
 
 export const insertAuditEvents: Statement = {

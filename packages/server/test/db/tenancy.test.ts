@@ -20,7 +20,16 @@ const tables = [
 ];
 
 /** Select ids only, across tenants (data.md §5 rule 4). */
-const scans = new Set(["turn_scan_orphans"]);
+const scans = new Set([
+  "turn_scan_orphans",
+  "attachments_scan_stale",
+  "attachments_scan_forgotten",
+  "attachments_scan_backlog",
+  "attachments_scan_owned",
+  "attachments_scan_debt",
+  "vector_stores_scan_known",
+  "vector_stores_scan_debt",
+]);
 
 /** The query block that begins at the table's name: to the end of its parenthesis, union or text. */
 const blockFrom = (text: string): string => {
