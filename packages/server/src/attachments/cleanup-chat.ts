@@ -69,6 +69,11 @@ const cleanUpFiles = async (deps: EraseDeps, task: CleanupTask, run: CleanupRun)
   const worker = async (): Promise<void> => {
     for (let file = files.shift(); file !== undefined && !run.isOver(); file = files.shift()) {
       const outcome = await cleanUpFile(deps, task, file, run);
+      if (outcome === "Deferred") {
+        // No place under our own caps for so many at once: those who have one go on.
+        files.push(file);
+        return;
+      }
       if (outcome === "StillPending") failed += 1;
     }
   };
