@@ -158,7 +158,7 @@ const auditFieldsOf: Readonly<Record<string, Fields>> = {
     reason: oneOf("chat_soft_delete", "temporary_chat_expired"),
     chat_deleted_at: text,
     files_deleted: count,
-    vector_stores_deleted: count,
+    stores_deleted: count,
   },
 };
 

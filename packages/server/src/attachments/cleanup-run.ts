@@ -82,7 +82,7 @@ const timedCalls = (context: HandlerContext): CleanupRun["timed"] => {
   const left = (): number => context.deadline - performance.now();
   return async (call) => {
     if (left() < callMs + reserveMs && !(await renew())) throw new LeaseLostError();
-    const ms = Math.max(1, Math.min(callMs, left() - reserveMs));
+    const ms = Math.floor(Math.max(1, Math.min(callMs, left() - reserveMs)));
     return call(AbortSignal.any([context.signal, AbortSignal.timeout(ms)]));
   };
 };

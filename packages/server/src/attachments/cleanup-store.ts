@@ -141,7 +141,6 @@ const selectChatFiles: Statement = {
       count(*) filter (where cleanup_status = 'done' and provider_file_id is not null)::int as deleted,
       count(*) filter (
         where status in ('pending', 'uploaded')
-          and deleted_at is null
           and updated_at > now() - $3::int * interval '1 second'
       )::int as uploading
     from attachments

@@ -30,5 +30,5 @@ export const erasureAuditEvent = (erasure: ErasureAudit): ErasureAuditEvent => (
   reason: erasure.reason,
   chat_deleted_at: wireMillis(erasure.deletedAt),
   files_deleted: wireInt(erasure.files),
-  vector_stores_deleted: wireInt(erasure.vectorStores),
+  stores_deleted: wireInt(erasure.vectorStores),
 });

@@ -88,7 +88,7 @@ const erasure = z.object({
   reason: z.enum(["chat_soft_delete", "temporary_chat_expired"]),
   chat_deleted_at: wireTimestamp,
   files_deleted: wireUint,
-  vector_stores_deleted: wireUint,
+  stores_deleted: wireUint,
 });
 
 const envelope = z.discriminatedUnion("type", [turn, mutation, deletion, erasure]);

@@ -14,7 +14,18 @@ export const createAuditTable = `
     event jsonb not null,
     recorded_at timestamptz not null default now()
   );
-  alter table audit_events alter column turn_id drop not null;
+  do $$
+  begin
+    -- A table of an earlier version, from before there were events of no turn. Whoever may not alter it
+    -- still gets every other event in.
+    if exists (
+      select from pg_attribute
+      where attrelid = 'audit_events'::regclass and attname = 'turn_id' and attnotnull
+    ) then
+      alter table audit_events alter column turn_id drop not null;
+    end if;
+  exception when insufficient_privilege then null;
+  end $$;
   create index if not exists audit_events_tenant_idx on audit_events (tenant_id, occurred_at)`;
 
 export const insertAuditEvents: Statement = {

@@ -137,7 +137,8 @@ export interface ErasureAuditEvent extends AuditCommon {
   readonly reason: "chat_soft_delete" | "temporary_chat_expired";
   readonly chat_deleted_at: string;
   readonly files_deleted: number;
-  readonly vector_stores_deleted: number;
+  /** Vector stores. */
+  readonly stores_deleted: number;
 }
 
 export type AuditEnvelope = TurnAuditEvent | MutationAuditEvent | DeleteAuditEvent | ErasureAuditEvent;

@@ -163,6 +163,25 @@ test("a cap of our own is no failed attempt", async () => {
   }
 }, 60_000);
 
+test("a provider that does not answer costs an attempt, within the lease", async () => {
+  const short = await startTestApp({
+    config: cleanupConfig,
+    overrides: { queues: { chat_cleanup: { leaseMs: 3_000, headroomMs: 200 } } },
+  });
+  try {
+    const chatId = await short.createChat();
+    await stockChat(short.db, short.simulator, chatId, { images: 1 });
+    short.simulator.setState({ fail: { file_deletion: { times: 1, status: "hang" } } });
+    await short.call("DELETE", `/chats/${chatId}`);
+    await eventually(async () => (await receiptsOf(short.db, chatId)).length === 1);
+    expect(await cleanupOf(short.db, chatId)).toMatchObject([
+      { cleanupStatus: "done", attempts: 1, error: "timed out" },
+    ]);
+  } finally {
+    await short.close();
+  }
+});
+
 test("with cleanup_worker.enabled off, events wait", async () => {
   const off = await startTestApp({ config: { ...cleanupConfig, cleanup_worker: { enabled: false } } });
   try {

@@ -77,7 +77,7 @@ describe("a deleted chat (outbox.md §10)", () => {
       reason: "chat_soft_delete",
       chat_deleted_at: expect.stringContaining(rows[0]?.deleted ?? "missing"),
       files_deleted: 50,
-      vector_stores_deleted: 1,
+      stores_deleted: 1,
     });
   });
 
@@ -99,7 +99,7 @@ describe("a deleted chat (outbox.md §10)", () => {
     const chatId = await app.createChat();
     await remove(chatId);
     const [receipt] = await receipts(chatId, 1);
-    expect(receipt).toMatchObject({ files_deleted: 0, vector_stores_deleted: 0 });
+    expect(receipt).toMatchObject({ files_deleted: 0, stores_deleted: 0 });
     await redeliver(chatId);
     await receipts(chatId, 1);
   });
@@ -121,7 +121,7 @@ describe("a deleted chat (outbox.md §10)", () => {
     await insertStore(app.db, chatId, null);
     await remove(chatId);
     await eventually(async () => (await storeRows(app.db, chatId)) === 0);
-    expect(await receipts(chatId, 1)).toMatchObject([{ vector_stores_deleted: 0 }]);
+    expect(await receipts(chatId, 1)).toMatchObject([{ stores_deleted: 0 }]);
   });
 
   test("goes on past a file that fails, tries it again, and keeps the store until then", async () => {

@@ -52,7 +52,7 @@ const expectErased = async (): Promise<void> => {
   expect(await statesOf(ground.db, chatId)).toEqual({ done: 6 });
   expect(await storeRows(ground.db, chatId)).toBe(0);
   expect(await cleanupEvents(ground.db)).toEqual({ waiting: 0, dead: [] });
-  expect(await receiptsOf(ground.db, chatId)).toMatchObject([{ files_deleted: 6, vector_stores_deleted: 1 }]);
+  expect(await receiptsOf(ground.db, chatId)).toMatchObject([{ files_deleted: 6, stores_deleted: 1 }]);
 };
 
 describe("kill -9 in the cleanup of a chat", () => {
