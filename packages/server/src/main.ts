@@ -5,6 +5,7 @@ import { cleanupCommand } from "./commands/cleanup.ts";
 import { exitCodeOf } from "./commands/exit-code.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { outboxCommand } from "./commands/outbox.ts";
+import { purgeCommand } from "./commands/purge.ts";
 import { ConfigError } from "./config/schema.ts";
 
 const run = async (given: Arguments): Promise<number> => {
@@ -30,6 +31,8 @@ const main = (parsed: ParsedArguments): Promise<number> | number => {
       return outboxCommand(parsed.given);
     case "cleanup":
       return cleanupCommand(parsed.given);
+    case "purge":
+      return purgeCommand(parsed.given);
     case "help":
       console.log(parsed.text);
       return 0;

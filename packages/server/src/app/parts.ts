@@ -7,6 +7,7 @@ import { createPolicyService } from "../policy/service.ts";
 import type { SecretSource } from "../providers/credentials.ts";
 import { createProviderRegistry } from "../providers/registry.ts";
 import { RunningTurns } from "../turns/cancellation.ts";
+import { LogReaders } from "../turns/readers.ts";
 import { cleanupHandlers } from "./cleanup.ts";
 import type { Given } from "./given.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
@@ -77,6 +78,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
   });
   opened.push({ name: "sinks", close: delivery.close });
   warnOfMissingSecrets(ground, given.secrets);
+  const running = new RunningTurns();
   return {
     outbox,
     delivery,
@@ -92,7 +94,11 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
       registry,
       storage: registry.storage,
       outbox: outbox.enqueuer,
-      running: new RunningTurns(),
+      running,
+      readers: new LogReaders(
+        (channel, turnId) => ground.direct.notify(channel, turnId),
+        (turnId) => running.has(turnId),
+      ),
     },
   };
 };

@@ -29,6 +29,11 @@ const scans = new Set([
   "attachments_scan_debt",
   "vector_stores_scan_known",
   "vector_stores_scan_debt",
+  "turn_log_scan_expired",
+  "chat_scan_expired",
+  "chat_scan_deleted",
+  "chat_find_across_tenants",
+  "quota_scan_expired",
 ]);
 
 /** The query block that begins at the table's name: to the end of its parenthesis, union or text. */
