@@ -8,6 +8,7 @@ import type { SecretSource } from "../providers/credentials.ts";
 import { createProviderRegistry } from "../providers/registry.ts";
 import { RunningTurns } from "../turns/cancellation.ts";
 import { LogReaders } from "../turns/readers.ts";
+import { cleanupHandlers } from "./cleanup.ts";
 import type { Given } from "./given.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
 import type { Opened } from "./shutdown.ts";
@@ -70,6 +71,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     db: ground.db,
     usagePlugin: plugin,
     auditPlugins: overrides.auditPlugins ?? {},
+    cleanup: cleanupHandlers({ ...ground, storage: registry.storage, outbox: outbox.enqueuer }),
     threadSummary: summaryHandler({ ...ground, policy, registry, outbox: outbox.enqueuer }),
     logger,
     metrics,
@@ -90,6 +92,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
       authorizer: createAuthorizer(config.authz, { logger }),
       policy,
       registry,
+      storage: registry.storage,
       outbox: outbox.enqueuer,
       running,
       readers: new LogReaders(
