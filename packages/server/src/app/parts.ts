@@ -88,6 +88,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
       authorizer: createAuthorizer(config.authz, { logger }),
       policy,
       registry,
+      storage: registry.storage,
       outbox: outbox.enqueuer,
       running: new RunningTurns(),
     },

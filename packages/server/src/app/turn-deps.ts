@@ -7,6 +7,7 @@ import type { Db } from "../db/pool.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
 import type { PolicyService } from "../policy/service.ts";
 import type { ProviderRegistry } from "../providers/contract.ts";
+import type { StorageRegistry } from "../providers/storage-contract.ts";
 import { readQuotaWarnings } from "../quota/status.ts";
 import type { SummaryRules } from "../summaries/trigger.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -22,6 +23,8 @@ export interface Parts {
   readonly authorizer: Authorizer;
   readonly policy: PolicyService;
   readonly registry: ProviderRegistry;
+  /** Files and vector stores at the providers. */
+  readonly storage: StorageRegistry;
   readonly outbox: OutboxEnqueuer;
   readonly running: RunningTurns;
   readonly metrics: Metrics;

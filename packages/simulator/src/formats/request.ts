@@ -16,6 +16,8 @@ export interface ModelRequest {
   readonly isSummary: boolean;
   readonly offered: ReadonlySet<ToolName>;
   readonly vectorStoreIds: readonly string[];
+  /** `filters` of the file search; undefined without any. */
+  readonly fileFilter: unknown;
   readonly usageWanted: boolean;
 }
 
@@ -35,6 +37,7 @@ export const readModelRequest = (api: Api, body: unknown, deployment: string | n
     // The tools of Chat Completions are functions of the caller.
     offered: new Set(api === "chat" ? [] : tools.flatMap(toolNameOf)),
     vectorStoreIds: tools.flatMap((tool) => list(tool["vector_store_ids"]).filter(isText)),
+    fileFilter: tools.find((tool) => tool["type"] === "file_search")?.["filters"],
     usageWanted: isRecord(streamOptions) && streamOptions["include_usage"] === true,
   };
 };
