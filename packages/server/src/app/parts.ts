@@ -1,3 +1,4 @@
+import { RunningUploads } from "../attachments/running.ts";
 import { createAuthorizer } from "../auth/authorize.ts";
 import { createLicenseGate, type LicenseGate } from "../auth/license.ts";
 import type { DirectConnection } from "../db/direct.ts";
@@ -91,6 +92,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
       storage: registry.storage,
       outbox: outbox.enqueuer,
       running: new RunningTurns(),
+      uploads: new RunningUploads(),
     },
   };
 };

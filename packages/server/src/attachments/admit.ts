@@ -32,7 +32,9 @@ export const admitUpload = async (
   const model = findModel(snapshot, selectedModel);
   const storage = model === undefined ? null : deps.storage.forModelProvider(model.providerId);
   if (model === undefined || storage === null) {
-    throw new AppError("service_unavailable", { detail: "Files cannot be stored for the model of this chat." });
+    throw new AppError("service_unavailable", {
+      detail: "Files cannot be stored for the model of this chat.",
+    });
   }
   const { maxFileSizeMb, toolSupport } = model.generalConfig;
   return {

@@ -4,8 +4,7 @@ import type { Db } from "../db/pool.ts";
 import { inTransaction, type Tx } from "../db/tx.ts";
 import { AppError } from "../errors.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
-import { nothingConfidential, sanitizeMessage } from "../providers/sanitize.ts";
-import { StorageError, type StorageErrorCode } from "../providers/storage-contract.ts";
+import type { StorageError, StorageErrorCode } from "../providers/storage-contract.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { UploadErrorCode } from "./attachment.ts";
 import type { AttachmentKind } from "./mime.ts";
@@ -90,16 +89,6 @@ const details: Readonly<Record<StorageErrorCode, string>> = {
   configuration_error: "The file storage is not configured.",
 };
 
-/** What the client is told of a provider's refusal: a fixed text. The provider's own goes to the log, cleaned. */
-export const storageRefusal = (logger: Logger, error: StorageError): AppError => {
-  logger.warn(
-    {
-      error_code: error.code,
-      provider_status: error.httpStatus,
-      detail: sanitizeMessage(error.detail, nothingConfidential, error.code),
-      processing_stage: "upload",
-    },
-    "storage call failed",
-  );
-  return new AppError(error.code, { detail: details[error.code] });
-};
+/** What the client is told of a failed call: a fixed text. The provider's own is in the log (attachments.md §8). */
+export const storageRefusal = ({ code }: StorageError): AppError =>
+  new AppError(code, { detail: details[code] });

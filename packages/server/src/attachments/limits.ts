@@ -26,4 +26,5 @@ export const bodyLimit = (limits: UploadLimits): number =>
   Math.max(configuredLimit(limits, "document"), configuredLimit(limits, "image")) + framingBytes;
 
 /** The largest sum of all files of a chat, in bytes. */
-export const chatLimit = (limits: UploadLimits): bigint => BigInt(limits.max_total_upload_mb_per_chat) * BigInt(mib);
+export const chatLimit = (limits: UploadLimits): bigint =>
+  BigInt(limits.max_total_upload_mb_per_chat) * BigInt(mib);

@@ -39,7 +39,10 @@ export const registerAttachmentRoutes = (api: ApiServer, deps: AttachmentRoutesD
         tags: ["attachments"],
         summary: "Read an attachment",
         params: attachmentPath,
-        response: { 200: attachmentSchema, ...problems("chat_not_found", "attachment_not_found", "forbidden") },
+        response: {
+          200: attachmentSchema,
+          ...problems("chat_not_found", "attachment_not_found", "forbidden"),
+        },
       },
     },
     async ({ actor, params: { id: chatId, attachment_id: id } }) => {

@@ -69,7 +69,7 @@ export const storeFile = async (deps: StoreFileDeps, upload: PendingUpload): Pro
       errorCode: errorCodeOf(error, upload.signal) ?? progress.errorCode,
     });
     if (upload.signal.aborted) throw upload.signal.reason;
-    throw error instanceof StorageError ? storageRefusal(deps.logger, error) : error;
+    throw error instanceof StorageError ? storageRefusal(error) : error;
   } finally {
     deps.metrics.add("attachments_pending", {}, -1);
   }

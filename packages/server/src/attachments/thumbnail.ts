@@ -90,5 +90,8 @@ export const mayDecode = (
 };
 
 /** The reduced image is still as large as the thumbnail, whichever way it is turned. */
-const isShrunk = ({ width, height }: { width: number; height: number }, limits: ThumbnailLimits, by: number) =>
-  Math.min(width, height) / by >= Math.max(limits.width, limits.height);
+const isShrunk = (
+  { width, height }: { width: number; height: number },
+  limits: ThumbnailLimits,
+  by: number,
+) => Math.min(width, height) / by >= Math.max(limits.width, limits.height);

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Actor } from "../auth/actor.ts";
 import { AppError, type ErrorCode } from "../errors.ts";
-import { type AdmitDeps, type Admission, admitUpload, invalid, refuseUseless } from "./admit.ts";
+import { type Admission, type AdmitDeps, admitUpload, invalid, refuseUseless } from "./admit.ts";
 import type { Attachment } from "./attachment.ts";
 import { openBody } from "./body.ts";
 import { cleanFilename } from "./filename.ts";

@@ -106,8 +106,7 @@ export const setStoreId = async (
   tx: Tx,
   { tenantId, chatId }: StoreOwner,
   row: { readonly id: string; readonly vectorStoreId: string },
-): Promise<boolean> =>
-  (await tx.query(setId, [tenantId, chatId, row.id, row.vectorStoreId])).rowCount === 1;
+): Promise<boolean> => (await tx.query(setId, [tenantId, chatId, row.id, row.vectorStoreId])).rowCount === 1;
 
 const removePlaceholder: Statement = {
   name: "vector_store_remove_placeholder",
