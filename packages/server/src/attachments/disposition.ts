@@ -4,7 +4,8 @@ export interface Disposition {
   readonly filename: string | null;
 }
 
-const parameter = /;\s*([\w!#$&+.^`|~*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))/gs;
+// A quote that is never closed reaches to the end: looking for its end from every `;` would take quadratic time.
+const parameter = /;\s*([\w!#$&+.^`|~*-]+)\s*=\s*(?:"((?:[^"\\]|\\.|\\$)*)(?:"|$)|([^;\s]*))/gs;
 
 /** Bytes of a header, as the parser hands them over, are UTF-8 from every client of today. */
 const fromHeader = (latin1: string): string => {
