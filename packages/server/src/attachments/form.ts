@@ -57,6 +57,7 @@ export const openForm = (request: IncomingMessage, { boundary, bodyLimit, signal
   file.catch(() => {});
   const parser = new Dicer({ boundary });
   let part: Readable | undefined;
+  let failure: unknown;
   let over = false;
   const discard = (): void => {
     if (over) return;
@@ -68,6 +69,7 @@ export const openForm = (request: IncomingMessage, { boundary, bodyLimit, signal
     request.resume();
   };
   const fail = (error: unknown): void => {
+    failure ??= error;
     reject(error);
     part?.destroy(error instanceof Error ? error : new Error("the form cannot be read"));
     discard();
@@ -83,13 +85,12 @@ export const openForm = (request: IncomingMessage, { boundary, bodyLimit, signal
     next.on("error", () => {});
     if (part !== undefined) return void next.resume();
     next.on("header", (header) => {
-      const found = part === undefined ? filePart(header, next) : null;
+      const found = part === undefined ? headersOfFile(header) : null;
       if (found === null) return void next.resume();
       part = next;
-      resolve(found);
+      resolve({ ...found, body: read(next, () => failure ?? broken()) });
     });
   });
-  const broken = (): AppError => refusedForm("Multipart Error", "The form is malformed or ends early.");
   parser.on("error", () => fail(broken()));
   parser.on("finish", () => {
     if (part === undefined) fail(refusedForm("Missing File", "The form has no part named file."));
@@ -102,7 +103,18 @@ export const openForm = (request: IncomingMessage, { boundary, bodyLimit, signal
   return { file, discard };
 };
 
-const filePart = (header: object, body: Readable): FilePart | null => {
+const broken = (): AppError => refusedForm("Multipart Error", "The form is malformed or ends early.");
+
+/** The bytes of a part; the parser's own errors are told as ours. */
+async function* read(part: Readable, failure: () => unknown): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of part) yield chunk;
+  } catch {
+    throw failure();
+  }
+}
+
+const headersOfFile = (header: object): Omit<FilePart, "body"> | null => {
   const of = (name: string): string | null => {
     const values: unknown = Reflect.get(header, name);
     return Array.isArray(values) && typeof values[0] === "string" ? values[0] : null;
@@ -110,5 +122,5 @@ const filePart = (header: object, body: Readable): FilePart | null => {
   const disposition = parseDisposition(of("content-disposition") ?? "");
   if (disposition?.name !== "file") return null;
   const contentType = of("content-type")?.trim();
-  return { filename: disposition.filename, contentType: contentType || null, body };
+  return { filename: disposition.filename, contentType: contentType || null };
 };

@@ -22,14 +22,18 @@ describe("the disposition of a part", () => {
     ["filename*", "form-data; name=\"file\"; filename*=UTF-8''n%C3%A9", { name: "file", filename: "né" }],
     [
       "filename* beside filename",
-      "form-data; name=\"file\"; filename=\"x\"; filename*=utf-8'de'n%C3%A9",
+      'form-data; name="file"; filename="x"; filename*=utf-8\'de\'n%C3%A9',
       { name: "file", filename: "né" },
     ],
     ["filename* in latin1", "form-data; name=f; filename*=iso-8859-1''n%E9", { name: "f", filename: "né" }],
     ["a broken filename*", 'form-data; name=f; filename="x"; filename*=y', { name: "f", filename: "x" }],
     ["twice the same", 'form-data; name="file"; name="other"', { name: "file", filename: null }],
     ["an open quote", 'form-data; name="file"; filename="a;b="c', { name: "file", filename: "a;b=" }],
-    ["an open quote at the end", 'form-data; name="file"; filename="a;b\\', { name: "file", filename: "a;b\\" }],
+    [
+      "an open quote at the end",
+      'form-data; name="file"; filename="a;b\\',
+      { name: "file", filename: "a;b\\" },
+    ],
     ["no name", 'form-data; filename="file"', { name: null, filename: "file" }],
     ["an attachment", 'attachment; name="file"', null],
     ["nothing", "", null],
@@ -52,7 +56,9 @@ describe("the disposition of a part", () => {
         expect(parseDisposition(header)?.filename).toBe(name);
       }),
     );
-    fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => void parseDisposition(`form-data;${text}`)));
+    fc.assert(
+      fc.property(fc.string({ unit: "binary" }), (text) => void parseDisposition(`form-data;${text}`)),
+    );
   });
 });
 

@@ -79,7 +79,10 @@ describe("what is not in the table", () => {
 
 describe("CSV", () => {
   test.each(["text/csv", "TEXT/CSV; header=present"])("%s is plain text where it is allowed", (sent) => {
-    expect(declaredType(sent, "a.csv", csv)).toMatchObject({ mime: "text/plain", type: { extension: "txt" } });
+    expect(declaredType(sent, "a.csv", csv)).toMatchObject({
+      mime: "text/plain",
+      type: { extension: "txt" },
+    });
     expect(declaredType(sent, "a.csv", { allowCsv: false })).toEqual({ mime: "text/csv", type: null });
   });
 

@@ -106,6 +106,8 @@ export const openRawUpload = async (
   let text = "";
   socket.on("data", (chunk: Buffer) => {
     text += chunk.toString("utf8");
+    // A problem is complete with its trace id: a client that has read it sends no more.
+    if (text.includes('"trace_id"')) socket.end();
   });
   // The server may reset a connection whose client goes on; what it said before counts.
   socket.on("error", () => {});
@@ -142,7 +144,8 @@ export interface Row {
 }
 
 export const rowsOf = async (db: Db, chatId: string): Promise<Row[]> =>
-  (await db.query<Row>("select * from attachments where chat_id = $1 order by created_at, id", [chatId])).rows;
+  (await db.query<Row>("select * from attachments where chat_id = $1 order by created_at, id", [chatId]))
+    .rows;
 
 /** The only row of a chat. */
 export const onlyRow = async (db: Db, chatId: string): Promise<Row> => {
@@ -183,7 +186,7 @@ export const samplesOf = async (app: TestApp, name: string): Promise<Record<stri
   const lines = (await app.app.metrics.render()).split("\n");
   const found = lines.flatMap((line) => {
     const match = /^(\w+?)(\{[^}]*\})? ([\d.e+-]+)$/.exec(line);
-    return match !== null && match[1]?.endsWith(name) ? [[match[2] ?? "", Number(match[3])] as const] : [];
+    return match?.[1]?.endsWith(name) ? [[match[2] ?? "", Number(match[3])] as const] : [];
   });
   return Object.fromEntries(found);
 };
@@ -194,7 +197,10 @@ export const newGate = (): string => `gate-${randomUUID()}`;
 /** Takes every programmed failure back. Ids go on: no provider gives one twice. */
 export const calm = ({ simulator }: Pick<TestApp, "simulator">): void => {
   const none = Object.fromEntries(
-    ["upload", "store_creation", "indexing", "poll", "deletion", "store_deletion"].map((name) => [name, null]),
+    ["upload", "store_creation", "indexing", "poll", "deletion", "store_deletion"].map((name) => [
+      name,
+      null,
+    ]),
   );
   simulator.setState({ fail: none, indexing: { status: "completed", polls: 0 } });
   simulator.clearRequests();
@@ -205,5 +211,8 @@ export const heldOf = ({ simulator }: Pick<TestApp, "simulator">, chatId: string
   const held = simulator.held();
   const files = held.files.filter(({ filename }) => filename.startsWith(chatId));
   const ids = new Set(files.map(({ id }) => id));
-  return { files, vector_stores: held.vector_stores.filter((store) => store.files.some((id) => ids.has(id))) };
+  return {
+    files,
+    vector_stores: held.vector_stores.filter((store) => store.files.some((id) => ids.has(id))),
+  };
 };

@@ -27,7 +27,9 @@ const picture = (width: number, height: number, format: Format = "png"): Promise
 const noise = (width: number, height: number): Promise<Buffer> => {
   const bytes = Buffer.alloc(width * height * 3);
   for (let at = 0; at < bytes.length; at += 1) bytes[at] = (at * 2_654_435_761) >>> 24;
-  return sharp(bytes, { raw: { width, height, channels: 3 } }).png().toBuffer();
+  return sharp(bytes, { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer();
 };
 
 describe("what a thumbnail is (attachments.md §9)", () => {
@@ -139,7 +141,9 @@ describe("which dimensions may be decoded", () => {
 });
 
 test("a phone's photo is shrunk while it is read, also when it has to be turned", async () => {
-  const photo = await sharp(await picture(8_000, 6_000, "jpeg")).withMetadata({ orientation: 6 }).toBuffer();
+  const photo = await sharp(await picture(8_000, 6_000, "jpeg"))
+    .withMetadata({ orientation: 6 })
+    .toBuffer();
   const before = process.memoryUsage.rss();
   const thumbnail = await make(photo);
   expect([thumbnail?.width, thumbnail?.height]).toEqual([96, 128]);

@@ -35,10 +35,14 @@ const xlsx = {
 };
 
 const png = (width = 300, height = 150): Promise<Buffer> =>
-  sharp({ create: { width, height, channels: 3, background: "teal" } }).png().toBuffer();
+  sharp({ create: { width, height, channels: 3, background: "teal" } })
+    .png()
+    .toBuffer();
 
 const storageCalls = (): string[] =>
-  app.simulator.requests().map(({ method, path }) => `${method} ${path.replaceAll(/(file|vs)-?_?mock-?_?\d+/g, "$1")}`);
+  app.simulator
+    .requests()
+    .map(({ method, path }) => `${method} ${path.replaceAll(/(file|vs)-?_?mock-?_?\d+/g, "$1")}`);
 
 describe("a document", () => {
   test("is stored, indexed and ready when the answer comes, and can be read", async () => {
@@ -71,7 +75,9 @@ describe("a document", () => {
     expect(sent).not.toContain("secret");
     expect(sent).toContain('"purpose":"assistants"');
     const added = app.simulator.requests().find(({ path }) => /vector_stores\/[^/]+\/files$/.test(path));
-    expect(added?.body).toMatchObject({ attributes: { attachment_id: body.id, uploaded_at: body.created_at } });
+    expect(added?.body).toMatchObject({
+      attributes: { attachment_id: body.id, uploaded_at: body.created_at },
+    });
   });
 
   test("for file search asks for its summary with the same commit, where summaries are made", async () => {
@@ -109,7 +115,9 @@ describe("a document", () => {
   test("of a second upload goes into the same store", async () => {
     await upload(app, chatId);
     await upload(app, chatId);
-    expect(heldOf(app, chatId).vector_stores).toMatchObject([{ files: [expect.any(String), expect.any(String)] }]);
+    expect(heldOf(app, chatId).vector_stores).toMatchObject([
+      { files: [expect.any(String), expect.any(String)] },
+    ]);
     expect(await storeRows(app.db, chatId)).toMatchObject([{ file_count: 2 }]);
   });
 });
@@ -223,7 +231,7 @@ describe("file names", () => {
 
 describe("indexing", () => {
   test("that is not over with the call is waited for", async () => {
-    app.simulator.setState({ indexing: { status: "completed", polls: 2 } });
+    app.simulator.setState({ indexing: { status: "completed", polls: 1 } });
     const { body } = await upload(app, chatId);
     expect(body.status).toBe("ready");
     expect(storageCalls().filter((call) => call.startsWith("GET"))).toHaveLength(2);
@@ -256,7 +264,8 @@ describe("indexing", () => {
 test("what has no end of its own: no list, no content, no ranges", async () => {
   const { body } = await upload(app, chatId);
   const at = `/chats/${chatId}/attachments`;
-  const methods = async (method: string, path: string): Promise<number> => (await app.call(method, path)).status;
+  const methods = async (method: string, path: string): Promise<number> =>
+    (await app.call(method, path)).status;
   expect(await methods("GET", at)).toBe(405);
   expect(await methods("HEAD", `${at}/${body.id}`)).toBe(405);
   expect(await methods("GET", `${at}/${body.id}/content`)).toBe(404);
@@ -284,4 +293,3 @@ test("neither answers nor log lines from info on name anything of the provider's
   for (const text of [seen, ...logged]) expect(text).not.toMatch(/file-mock|vs_mock|vs-mock/);
   expect(logged.join("")).not.toContain("plan.txt");
 });
-
