@@ -1,3 +1,4 @@
+import { RunningUploads } from "../attachments/running.ts";
 import { createAuthorizer } from "../auth/authorize.ts";
 import { createLicenseGate, type LicenseGate } from "../auth/license.ts";
 import type { DirectConnection } from "../db/direct.ts";
@@ -95,6 +96,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
       storage: registry.storage,
       outbox: outbox.enqueuer,
       running,
+      uploads: new RunningUploads(),
       readers: new LogReaders(
         (channel, turnId) => ground.direct.notify(channel, turnId),
         (turnId) => running.has(turnId),

@@ -1,3 +1,4 @@
+import type { RunningUploads } from "../attachments/running.ts";
 import { findLiveAttachmentIds } from "../attachments/store.ts";
 import type { Authorizer } from "../auth/authorize.ts";
 import type { Config } from "../config/schema.ts";
@@ -29,6 +30,7 @@ export interface Parts {
   readonly storage: StorageRegistry;
   readonly outbox: OutboxEnqueuer;
   readonly running: RunningTurns;
+  readonly uploads: RunningUploads;
   readonly readers: LogReaders;
   readonly metrics: Metrics;
   readonly logger: Logger;
