@@ -22,13 +22,15 @@ const defused = (text: string): string => text.replace(/\[\s*cite\s*:/gi, "[cite
 /** Everything that some reader takes for the end of a line. */
 const lineEnds = /\r\n|[\n\r\v\f\u0085\u2028\u2029]/;
 
-const renderExcerpt = ({ filename, position, text }: Excerpt, number: number): string =>
-  [
-    `[cite:${number}] ${defused(quoted(filename))}, ${defused(placeLabel(position)).replace(new RegExp(lineEnds, "g"), " ")}`,
-    ...defused(text)
-      .split(lineEnds)
-      .map((line) => `> ${line}`),
-  ].join("\n");
+const renderExcerpt = ({ filename, position, text }: Excerpt, number: number): string => {
+  const source = defused(`${quoted(filename)}, ${placeLabel(position)}`)
+    .split(lineEnds)
+    .join(" ");
+  const lines = defused(text)
+    .split(lineEnds)
+    .map((line) => `> ${line}`);
+  return [`[cite:${number}] ${source}`, ...lines].join("\n");
+};
 
 /** The excerpts as a part of the context, numbered from 1; empty without excerpts. */
 export const renderExcerpts = (excerpts: readonly Excerpt[]): string =>
