@@ -35,7 +35,7 @@ const fillStatements = ({ tenantId, chatId }: Chat): readonly string[] => [
   "alter table local_chunks drop constraint local_chunks_file_fkey",
   `create temporary table pieces as
    select no, string_agg('w' || translate(to_hex(floor(exp(random() * ln(50000)))::int + 15), '0123456789', 'ghijklmnop'), ' ') as text
-   from generate_series(0, 19999) as no, generate_series(1, 26) as word
+   from generate_series(0, 19999) as no, generate_series(1, 40) as word
    where word + no > 0
    group by no`,
   "alter table pieces add primary key (no)",
@@ -112,8 +112,8 @@ const questionsOf = async (
     three_words: words.slice(3, 6).join(" "),
     a_sentence: `What does it say about ${words.slice(10, 20).join(" ")}?`,
     a_long_message: words.slice(0, 120).join(" "),
-    the_most_frequent_words: "wg wh wi wj wk wl",
-    one_frequent_word: "wg",
+    the_most_frequent_words: "whg whh whi whj whk whl",
+    one_frequent_word: "whg",
     one_reference: words.at(-1) ?? "",
     nothing: "nowhere",
   };

@@ -46,7 +46,7 @@ create table local_files (
 
 -- Also for the cascades.
 create index local_files_chat_idx on local_files (chat_id, attachment_id);
-create index local_files_store_idx on local_files (store_id) where store_id is not null;
+create index local_files_store_idx on local_files (store_id);
 create index local_files_list_idx on local_files (provider_id, tenant_id, created_at, id);
 create index local_files_waiting_idx on local_files (created_at) where index_status = 'in_progress';
 

@@ -26,8 +26,9 @@ export const limitFinding = async (tx: Queryable, timeoutMs: number): Promise<vo
   await tx.query(limitsStatement, [`${timeoutMs}ms`]);
 };
 
-// A word counts the more the fewer chunks have it. Chunks are read for the rarest words only, until there
-// are enough of them; the others still count where these are. Planned for each question: values decide.
+// A word counts the more the fewer chunks have it; they are counted up to a number from which on it hardly
+// counts any more. Chunks are read for the rarest words only, until there are enough of them; the others still
+// count where these are. Planned for each question: values decide.
 const candidates = `
     with words as (
       select word, position, ('''' || word || '''')::tsquery as query
@@ -72,23 +73,28 @@ const candidates = `
     asked as materialized (
       select string_agg(query::text, ' | ' order by before)::tsquery as query
       from weighed
-      where before < $4
+      where before < $5
     ),
     best as (
       select c.file_id, c.no, s.score
-      from local_chunks c
+      from (
+        select c.file_id, c.no, c.words
+        from local_chunks c
+        where array[search_key(c.tenant_id, c.chat_id, 0)] && array[search_key($1, $2, 0)]
+          and c.words @@ (select query from asked)
+          and c.tenant_id = $1
+          and c.chat_id = $2
+          -- "is true" keeps the planner from joining: the documents are looked up in memory.
+          and (c.file_id in (select id from live)) is true
+        limit $6
+      ) c
       cross join lateral (
         select sum(w.weight * (1 + ts_rank(c.words, w.query, 32))) as score
         from weighed w
         where c.words @@ w.query
       ) s
-      where array[search_key(c.tenant_id, c.chat_id, 0)] && array[search_key($1, $2, 0)]
-        and c.words @@ (select query from asked)
-        and c.tenant_id = $1
-        and c.chat_id = $2
-        and (c.file_id in (select id from live)) is true
       order by s.score desc, c.file_id, c.no
-      limit $5
+      limit $7
     )
     select
       l.attachment_id as "attachmentId", l.filename, c.file_id as "fileId", c.no, c.content, c.overlap,
@@ -107,20 +113,29 @@ type CandidateRow = Omit<Candidate, "position"> & {
   readonly name: string | null;
 };
 
-/** The chunks of a chat that say most of the words, best first. `reach` bounds what is read for them. */
+/** How much is read for a question. */
+export interface Reach {
+  /** Chunks a word is counted in. */
+  readonly counted: number;
+  /** Rarest words are read for until they have as many chunks. */
+  readonly wanted: number;
+  /** Chunks that are judged: more are there when all words are frequent ones. */
+  readonly judged: number;
+  /** Chunks that are returned. */
+  readonly returned: number;
+}
+
+/** The chunks of a chat that say most of the words, best first. */
 export const findCandidates = async (
   tx: Queryable,
   tenantId: TenantId,
   chatId: string,
-  question: { readonly words: readonly string[]; readonly reach: number; readonly limit: number },
+  words: readonly string[],
+  reach: Reach,
 ): Promise<Candidate[]> => {
-  const { rows } = await tx.query<CandidateRow>(candidates, [
-    tenantId,
-    chatId,
-    question.words,
-    question.reach,
-    question.limit,
-  ]);
+  const { counted, wanted, judged, returned } = reach;
+  const values = [tenantId, chatId, words, counted, wanted, judged, returned];
+  const { rows } = await tx.query<CandidateRow>(candidates, values);
   return rows.map(({ kind, from, to, name, ...rest }) => ({
     ...rest,
     position: { kind, from, to, ...(name === null ? {} : { name }) },

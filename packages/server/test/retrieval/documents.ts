@@ -1,4 +1,5 @@
-import { deflateSync } from "node:zlib";
+import { Readable } from "node:stream";
+import { createDeflate, deflateSync } from "node:zlib";
 import { strToU8, zipSync } from "fflate";
 
 /** Real documents, made by hand so that each test sees what is in them. */
@@ -155,18 +156,28 @@ export const encryptedPdf = (): Uint8Array =>
     `/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <${"ab".repeat(32)}> /U <${"cd".repeat(32)}> >> /ID [<00> <00>]`,
   );
 
-/** A page whose content inflates to this many bytes of operators. */
-export const pdfBomb = (bytes: number): Uint8Array =>
-  pdfOf([
-    { dictionary: "/Filter /FlateDecode", content: deflateSync(Buffer.alloc(bytes, "0 "), { level: 9 }) },
-  ]);
+const mib = 1_048_576;
 
-/** A page whose content inflates to something that inflates to this many bytes. */
-export const nestedPdfBomb = (bytes: number): Uint8Array =>
+/** So many MiB of operators, deflated this many times, without ever being in memory. */
+const deflated = async (size: number, times: number): Promise<Buffer> => {
+  const piece = Buffer.alloc(mib, "0 ");
+  let stream: Readable = Readable.from(
+    (function* () {
+      for (let at = 0; at < size; at += 1) yield piece;
+    })(),
+  );
+  for (let at = 0; at < times; at += 1) stream = stream.pipe(createDeflate({ level: 1 }));
+  const parts: Buffer[] = [];
+  for await (const part of stream) parts.push(part as Buffer);
+  return Buffer.concat(parts);
+};
+
+/** A page whose content inflates to this many MiB, after this many rounds. */
+export const pdfBomb = async (size: number, times: number): Promise<Uint8Array> =>
   pdfOf([
     {
-      dictionary: "/Filter [/FlateDecode /FlateDecode]",
-      content: deflateSync(deflateSync(Buffer.alloc(bytes, "0 "), { level: 9 }), { level: 9 }),
+      dictionary: `/Filter [${"/FlateDecode ".repeat(times)}]`,
+      content: await deflated(size, times),
     },
   ]);
 

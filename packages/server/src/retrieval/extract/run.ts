@@ -36,7 +36,7 @@ export const runExtraction = async (
   const onAbort = (): void => thread.fail(options.signal?.reason);
   options.signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    const feeding = feed(thread, file.pieces);
+    const feeding = feed(thread, file);
     for (;;) {
       const message = await thread.next();
       if ("chunks" in message) await store(message.chunks);
@@ -52,9 +52,14 @@ export const runExtraction = async (
   }
 };
 
-const feed = async (thread: Thread, pieces: AsyncIterable<Uint8Array>): Promise<void> => {
+const feed = async (thread: Thread, { bytes, pieces }: ExtractedFile): Promise<void> => {
+  let left = bytes;
   try {
-    for await (const piece of pieces) if (!thread.send(piece)) return;
+    for await (const piece of pieces) {
+      left -= piece.length;
+      if (left < 0) throw new ExtractionError("malformed");
+      if (!thread.send(piece)) return;
+    }
     thread.send(null);
   } catch (error) {
     thread.fail(error);

@@ -1,32 +1,38 @@
 import { type Emit, placeName } from "./block.ts";
 import { decodeText } from "./decode.ts";
 
-function* linesOf(bytes: Uint8Array): Generator<string> {
+/** A longer line comes in pieces of about this length: whole files are one line. */
+const maxLine = 65_536;
+
+function* linesOf(bytes: Uint8Array): Generator<{ readonly number: number; readonly line: string }> {
   let rest = "";
+  let number = 1;
   for (const text of decodeText(bytes)) {
     const lines = (rest + text).split(/\r\n|[\n\u0085\u2028\u2029]|\r(?!$)/);
     rest = lines.pop() ?? "";
-    yield* lines;
+    for (const line of lines) {
+      yield { number, line };
+      number += 1;
+    }
+    if (rest.length < maxLine) continue;
+    yield { number, line: rest };
+    rest = "";
   }
-  yield rest.replace(/\r$/, "");
+  yield { number, line: rest };
 }
 
 /** Plain text and code: a block per line, indentation kept. */
 export const extractText = (bytes: Uint8Array, emit: Emit): void => {
-  let number = 0;
-  for (const line of linesOf(bytes)) {
-    number += 1;
+  for (const { number, line } of linesOf(bytes)) {
     emit({ text: line.trimEnd(), place: { kind: "line", number } });
   }
 };
 
 /** Markdown: as text, each line under its heading. A `#` inside a fence is no heading. */
 export const extractMarkdown = (bytes: Uint8Array, emit: Emit): void => {
-  let number = 0;
   let heading: string | undefined;
   let fence: string | undefined;
-  for (const line of linesOf(bytes)) {
-    number += 1;
+  for (const { number, line } of linesOf(bytes)) {
     const mark = /^ {0,3}(`{3,}|~{3,})/.exec(line)?.[1];
     if (fence === undefined) fence = mark;
     else if (mark?.startsWith(fence)) fence = undefined;
