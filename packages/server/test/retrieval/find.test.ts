@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { inTransaction } from "../../src/db/tx.ts";
 import type { ProviderStorage } from "../../src/providers/storage-contract.ts";
-import { placeLabel } from "../../src/retrieval/excerpts.ts";
+import { placeLabel, renderExcerpts } from "../../src/retrieval/excerpts.ts";
 import { findExcerpts } from "../../src/retrieval/find.ts";
 import { type LocalIndexer, startIndexer } from "../../src/retrieval/indexer.ts";
 import { createLocalStorage } from "../../src/retrieval/local-storage.ts";
@@ -128,6 +129,38 @@ test("the same question finds the same in the same order", async () => {
   const first = await find(chat, "rent point list");
   expect(first.length).toBeGreaterThan(1);
   for (let round = 0; round < 5; round += 1) expect(await find(chat, "rent point list")).toEqual(first);
+});
+
+test("for all budgets the rendered excerpts are within, and more room never says less", async () => {
+  const chat = await createChat(database.db);
+  for (const topic of ["Rent", "Heating"]) {
+    await addDocument(database.db, storage, chat, { filename: `${topic}.txt`, content: filler(topic) });
+  }
+  let before = 0;
+  for (const tokenBudget of [0, 100, 200, 400, 800, 1_600]) {
+    const excerpts = await find(chat, "rent heating point", { tokenBudget });
+    const bytes = Buffer.byteLength(renderExcerpts(excerpts));
+    expect(bytes).toBeLessThanOrEqual(tokenBudget * 4);
+    expect(bytes).toBeGreaterThanOrEqual(before);
+    before = bytes;
+  }
+  expect(before).toBeGreaterThan(0);
+});
+
+test("a question that takes too long finds nothing, and the turn goes on", async () => {
+  const chat = await createChat(database.db);
+  await addDocument(database.db, storage, chat, { content: "The needle is here." });
+  await inTransaction(database.db, async (tx) => {
+    await tx.query("lock table local_chunks in access exclusive mode");
+    expect(
+      await findExcerpts(database.db, chat.tenantId, chat.chatId, "needle", {
+        tokenBudget: 1_000,
+        maxResults: 1,
+        timeoutMs: 100,
+      }),
+    ).toEqual([]);
+  });
+  expect(await find(chat, "needle")).toHaveLength(1);
 });
 
 test("documents take turns", async () => {
