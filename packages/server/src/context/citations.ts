@@ -10,6 +10,8 @@ export interface Citation {
   readonly score?: number;
   /** Unicode code points of the visible answer, end exclusive. */
   readonly span?: { readonly start: number; readonly end: number };
+  /** Where in the file it stands, in words: `page 3`. Of files we search ourselves (docs/retrieval.md). */
+  readonly position?: string;
 }
 
 /** An attachment of the chat that the model could see. */
