@@ -8,6 +8,7 @@ import { createPolicyService } from "../policy/service.ts";
 import type { SecretSource } from "../providers/credentials.ts";
 import { createProviderRegistry } from "../providers/registry.ts";
 import { RunningTurns } from "../turns/cancellation.ts";
+import { LogReaders } from "../turns/readers.ts";
 import type { Given } from "./given.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
 import type { Opened } from "./shutdown.ts";
@@ -76,6 +77,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
   });
   opened.push({ name: "sinks", close: delivery.close });
   warnOfMissingSecrets(ground, given.secrets);
+  const running = new RunningTurns();
   return {
     outbox,
     delivery,
@@ -91,8 +93,12 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
       registry,
       storage: registry.storage,
       outbox: outbox.enqueuer,
-      running: new RunningTurns(),
+      running,
       uploads: new RunningUploads(),
+      readers: new LogReaders(
+        (channel, turnId) => ground.direct.notify(channel, turnId),
+        (turnId) => running.has(turnId),
+      ),
     },
   };
 };

@@ -62,7 +62,7 @@ GET /quota/status`
   .split("\n");
 
 /** Those whose slices are not built; whoever builds one takes it off this list. */
-const toCome = ["GET /chats/{id}/turns/{request_id}/stream"];
+const toCome: string[] = [];
 
 test("the operations are those of api.md §2 and docs/search-and-export.md that are built, no more and no less", () => {
   const operations = operationsOf(document).map(({ method, path }) => `${method} ${path}`);
