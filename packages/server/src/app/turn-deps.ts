@@ -14,6 +14,7 @@ import type { SummaryRules } from "../summaries/trigger.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { RunningTurns } from "../turns/cancellation.ts";
+import type { ModelStorage } from "../turns/readable-files.ts";
 import type { LogReaders } from "../turns/readers.ts";
 import type { ResumeRoutesDeps } from "../turns/resume-routes.ts";
 import type { TurnRoutesDeps } from "../turns/routes.ts";
@@ -62,6 +63,7 @@ export const turnDeps = (parts: Parts): TurnRoutesDeps & ResumeRoutesDeps => {
       untrustedContent: context.untrusted_content_guard,
     }),
     resolveTarget: (providerId, tenantId) => registry.resolve(providerId, tenantId),
+    storageOf: (providerId) => modelStorage(parts.storage, providerId),
     adapterOf: (target) => registry.adapter(target),
     readQuotaWarnings: (actor) => readQuotaWarnings(quotaStatus, actor),
     notify: (channel, payload) => parts.direct.notify(channel, payload),
@@ -73,6 +75,11 @@ export const turnDeps = (parts: Parts): TurnRoutesDeps & ResumeRoutesDeps => {
     maxDurationMs: streaming.turn_max_duration_secs * 1_000,
     detachedMaxMs: config.resume.detached_max_secs * 1_000,
   };
+};
+
+const modelStorage = (storage: StorageRegistry, providerId: string): ModelStorage | null => {
+  const found = storage.forModelProvider(providerId);
+  return found === null ? null : { backend: found.storageBackend };
 };
 
 const summaryRules = ({ thread_summary_worker: worker, context }: Config): SummaryRules | null =>

@@ -1,4 +1,5 @@
 import type { Actor } from "../auth/actor.ts";
+import type { CitableFile } from "../context/citations.ts";
 import type { ModelEntry } from "../policy/snapshot.ts";
 import type { ProviderRequest, ProviderTarget } from "../providers/contract.ts";
 import type { ToolLimits } from "./answer.ts";
@@ -47,6 +48,8 @@ export interface RunningTurn {
   /** The question, for an audit event that includes content. */
   readonly prompt: string;
   readonly attachments: readonly { readonly id: string; readonly kind: "document" | "image" }[];
+  /** The chat's documents as they were when the context was assembled, by provider file id. */
+  readonly files: ReadonlyMap<string, CitableFile>;
   /** W3C trace id, captured before the transaction (turns.md §20). */
   readonly traceId: string;
   /** `performance.now()` when the request arrived. */
