@@ -1,17 +1,12 @@
-import type { TenantId } from "../auth/actor.ts";
 import { type CitableFile, type Citation, mapCitations } from "../context/citations.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { LiveAttachments } from "./live-citations.ts";
 import type { RunningTurn } from "./running.ts";
 import type { Terminal } from "./turn.ts";
 
 export interface CiteDeps {
-  /** Which of these attachments of a chat still exist. */
-  readonly liveAttachments: (
-    tenantId: TenantId,
-    chatId: string,
-    ids: readonly string[],
-  ) => Promise<ReadonlySet<string>>;
+  readonly liveAttachments: LiveAttachments;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
