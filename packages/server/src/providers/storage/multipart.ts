@@ -28,14 +28,20 @@ export function multipartUpload(
   invariant(!lineBreaks.test(file.name + file.contentType), "a header has one line");
   const boundary = `mini-chat-${randomBytes(16).toString("hex")}`;
   const source = file.stream[Symbol.asyncIterator]();
-  const stopped = Promise.withResolvers<"stopped">();
+  let stopped = false;
+  let stopWaiting: () => void = () => {};
   let bytes = 0;
   let sourceError: MultipartUpload["sourceError"] = null;
 
   const next = async (): Promise<Uint8Array | null> => {
     let result: IteratorResult<Uint8Array> | "stopped";
     try {
-      result = await Promise.race([source.next(), stopped.promise]);
+      // No race against one long-lived promise: that would hold every piece it has lost against.
+      result = await new Promise<IteratorResult<Uint8Array> | "stopped">((resolve, reject) => {
+        stopWaiting = () => resolve("stopped");
+        if (stopped) stopWaiting();
+        else source.next().then(resolve, reject);
+      });
     } catch (error) {
       sourceError = { error };
       options.onFailed("source");
@@ -69,7 +75,8 @@ export function multipartUpload(
       return sourceError;
     },
     stop: () => {
-      stopped.resolve("stopped");
+      stopped = true;
+      stopWaiting();
       // A source that is being waited for answers this once it has something, or never.
       void source.return?.().then(undefined, () => {});
     },
