@@ -269,7 +269,8 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
     valid: nonBlank,
   },
   "providers.<id>.auth.scopes": "`oauth2_client_credentials`: scopes asked for",
-  "providers.<id>.storage_kind": "how files are stored there; `memory` is for tests, `none` stores none",
+  "providers.<id>.storage_kind":
+    "how files are stored there; `local`: in our database (retrieval.md); `memory` is for tests, `none` stores none",
   "providers.<id>.storage_backend": {
     effect: "label on stored rows: files stay with it",
     fallback: "`<id>`",
