@@ -10,6 +10,7 @@ import { createProviderRegistry } from "../providers/registry.ts";
 import { RunningTurns } from "../turns/cancellation.ts";
 import { LogReaders } from "../turns/readers.ts";
 import type { Given } from "./given.ts";
+import { openLocalFiles } from "./local-files.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
 import type { Opened } from "./shutdown.ts";
 import { createDelivery, type Delivery } from "./sinks.ts";
@@ -61,6 +62,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     providers: config.providers,
     egress: config.egress,
     secret: given.secrets,
+    localStorage: openLocalFiles(ground, opened),
     ...overrides,
     metrics,
     logger,

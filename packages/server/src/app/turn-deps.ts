@@ -10,6 +10,7 @@ import type { PolicyService } from "../policy/service.ts";
 import type { ProviderRegistry } from "../providers/contract.ts";
 import type { StorageRegistry } from "../providers/storage-contract.ts";
 import { readQuotaWarnings } from "../quota/status.ts";
+import { findExcerpts } from "../retrieval/find.ts";
 import type { SummaryRules } from "../summaries/trigger.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -63,8 +64,10 @@ export const turnDeps = (parts: Parts): TurnRoutesDeps & ResumeRoutesDeps => {
       untrustedContent: context.untrusted_content_guard,
     }),
     resolveTarget: (providerId, tenantId) => registry.resolve(providerId, tenantId),
-    storageOf: (providerId) => modelStorage(parts.storage, providerId),
+    storageOf: (providerId) => modelStorage(parts, providerId),
     adapterOf: (target) => registry.adapter(target),
+    findPassages: (tenantId, chatId, { question, maxBytes, maxResults }) =>
+      findExcerpts(db, tenantId, chatId, question, { tokenBudget: maxBytes, bytesPerToken: 1, maxResults }),
     readQuotaWarnings: (actor) => readQuotaWarnings(quotaStatus, actor),
     notify: (channel, payload) => parts.direct.notify(channel, payload),
     liveAttachments: (tenantId, chatId, ids) => findLiveAttachmentIds(db, tenantId, chatId, ids),
@@ -77,9 +80,16 @@ export const turnDeps = (parts: Parts): TurnRoutesDeps & ResumeRoutesDeps => {
   };
 };
 
-const modelStorage = (storage: StorageRegistry, providerId: string): ModelStorage | null => {
+const modelStorage = (
+  { storage, config }: Pick<Parts, "storage" | "config">,
+  providerId: string,
+): ModelStorage | null => {
   const found = storage.forModelProvider(providerId);
-  return found === null ? null : { backend: found.storageBackend };
+  if (found === null) return null;
+  return {
+    backend: found.storageBackend,
+    local: config.providers[found.providerId]?.storage_kind === "local",
+  };
 };
 
 const summaryRules = ({ thread_summary_worker: worker, context }: Config): SummaryRules | null =>

@@ -9,6 +9,7 @@ import { finalizeOrphans, orphanLockId } from "../turns/orphans.ts";
 import { startProgressClock } from "../turns/progress.ts";
 import { logChannel, readerChannel } from "../turns/readers.ts";
 import { startLeaderJob } from "./jobs.ts";
+import { startLocalSweep } from "./local-files.ts";
 import type { Opened } from "./shutdown.ts";
 import { overshootToleranceBp, type Parts } from "./turn-deps.ts";
 
@@ -30,6 +31,7 @@ export const startWork = async (
     startWatchdog(parts, direct, opened);
     startLogRetention(parts, direct, opened);
     startDeadLetterRetention(parts, direct, opened);
+    startLocalSweep(parts, direct, opened);
   }
   if (config.role !== "worker") await startTurnKeeping(parts, direct, opened);
 };

@@ -78,6 +78,8 @@ export interface ProviderCitation {
   readonly snippet?: string;
   /** Unicode code points of the whole answer, end exclusive. */
   readonly span?: { readonly start: number; readonly end: number };
+  /** Where in the file it stands, in words. */
+  readonly position?: string;
 }
 
 export type IncompleteReason = "max_tokens" | "content_filter" | "other";

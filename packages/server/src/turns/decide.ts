@@ -22,7 +22,7 @@ import type { ThreadSummary } from "../summaries/summary.ts";
 import type { ToolLimits } from "./answer.ts";
 import { type Plan, tooManyImages } from "./preflight.ts";
 import { citableFiles, type ModelStorage, type ReadableFiles, readableFiles } from "./readable-files.ts";
-import { providerRequest } from "./request.ts";
+import { passageSearch, providerRequest } from "./request.ts";
 import type { QuotaDecision, RunningTurn } from "./running.ts";
 import type { ReserveColumns } from "./turn.ts";
 
@@ -67,7 +67,15 @@ export interface Decided {
   readonly reserveRows: ReserveRows;
   readonly running: Pick<
     RunningTurn,
-    "model" | "decision" | "target" | "request" | "context" | "toolLimits" | "attachments" | "files"
+    | "model"
+    | "decision"
+    | "target"
+    | "request"
+    | "context"
+    | "toolLimits"
+    | "attachments"
+    | "files"
+    | "search"
   >;
   /** For the metrics after the commit. */
   readonly images: number;
@@ -117,6 +125,7 @@ export const decideTurn = (deps: DecideDeps, plan: Plan, locked: Locked, turnId:
       toolLimits: deps.toolLimits,
       attachments: locked.attachments.map(({ id, kind }) => ({ id, kind })),
       files: citableFiles(locked.files),
+      search: passageSearch(plan, model, assembled.excerptTokens),
     },
     images: images.length,
     dropped: assembled.dropped,
@@ -154,7 +163,7 @@ const cascade = (deps: DecideDeps, plan: Plan, locked: Locked, images: number): 
         killSwitches: snapshot.killSwitches,
         webSearchRequested: plan.request.webSearch,
         files: {
-          searchable: readable.vectorStoreId !== null,
+          searchable: readable.vectorStoreId !== null || readable.searchedHere,
           codeFiles: readable.codeFileIds.length > 0,
         },
       });
@@ -209,7 +218,9 @@ const refuseImages = (
     throw new AppError("images_disabled", { detail: "Images are switched off." });
   }
   const sees = model.multimodalCapabilities.includes("VISION_INPUT");
-  if (sees && images.every((image) => image.storageBackend === storage?.backend)) return;
+  // The provider would not know the names of images that lie in our own database.
+  const reads = storage !== null && !storage.local;
+  if (sees && reads && images.every((image) => image.storageBackend === storage.backend)) return;
   throw new AppError("unsupported_media", { detail: "The model that would answer cannot read the images." });
 };
 
@@ -246,6 +257,7 @@ const assemble = (
     userText: plan.request.content,
     imageFileIds: images.flatMap((image) => image.providerFileId ?? []),
     vectorStoreId: readable.vectorStoreId,
+    searchedHere: readable.searchedHere,
     codeFileIds: readable.codeFileIds,
     docSummaries: locked.files.documents.flatMap(({ filename, summary }) =>
       summary === null ? [] : [{ filename, summary }],

@@ -5,10 +5,10 @@ import type { SseWriter } from "../http/sse.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RunningTurns } from "./cancellation.ts";
 import { encodeEvent, type StreamEvent, StreamGrammar } from "./grammar.ts";
+import { type LiveAttachments, liveCitations } from "./live-citations.ts";
 import { readEventsAfter } from "./log-store.ts";
 import type { LogReaders } from "./readers.ts";
 import type { OpenStream } from "./relay.ts";
-import { type LiveAttachments, liveCitations } from "./live-citations.ts";
 
 export interface FollowDeps {
   readonly db: Db;

@@ -11,7 +11,7 @@ import { abortTrigger, type Terminal, type ToolCounts } from "./turn.ts";
 import { isAbsurdUsage } from "./usage.ts";
 
 export interface GenerateDeps {
-  readonly adapter: LlmProvider;
+  readonly adapter: Pick<LlmProvider, "stream">;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** Persists finished tool calls at once, best effort, for the watchdog (turns.md §8). */

@@ -5,12 +5,16 @@ import type { CitableFile } from "../context/citations.ts";
 export interface ModelStorage {
   /** The label stored on rows. */
   readonly backend: string;
+  /** Our own database (docs/retrieval.md): the provider knows none of these files. */
+  readonly local: boolean;
 }
 
 /** What of a chat's files one candidate model can read (policy.md §5). */
 export interface ReadableFiles {
   /** The store its `file_search` looks into; null when there is nothing to search. */
   readonly vectorStoreId: string | null;
+  /** There is something to search, and we search it. */
+  readonly searchedHere: boolean;
   /** Provider file ids for its code interpreter, oldest first. */
   readonly codeFileIds: readonly string[];
 }
@@ -22,9 +26,12 @@ const maxContainerFiles = 20;
 export const readableFiles = (files: ChatFiles, storage: ModelStorage | null): ReadableFiles => {
   const { documents, store } = files;
   const within = documents.filter(({ backend }) => backend === storage?.backend);
-  const searchable = store?.backend === storage?.backend && within.some((one) => one.forFileSearch);
+  const searchable =
+    store !== null && store.backend === storage?.backend && within.some((one) => one.forFileSearch);
+  if (storage?.local === true) return { vectorStoreId: null, searchedHere: searchable, codeFileIds: [] };
   return {
-    vectorStoreId: searchable ? (store?.vectorStoreId ?? null) : null,
+    vectorStoreId: searchable ? store.vectorStoreId : null,
+    searchedHere: false,
     codeFileIds: within
       .filter((one) => one.forCodeInterpreter)
       .slice(0, maxContainerFiles)

@@ -1,6 +1,19 @@
+import { bytesWithin } from "../context/estimate.ts";
+import type { ModelEntry } from "../policy/snapshot.ts";
 import type { ProviderRequest } from "../providers/contract.ts";
 import type { Candidate } from "../quota/cascade.ts";
 import type { Plan } from "./preflight.ts";
+import type { PassageSearch } from "./running.ts";
+
+/** The search that goes before the request: within the room the context has left for what it finds. */
+export const passageSearch = (plan: Plan, model: ModelEntry, excerptTokens: number): PassageSearch | null =>
+  excerptTokens === 0
+    ? null
+    : {
+        question: plan.request.content,
+        maxBytes: bytesWithin(excerptTokens, model.estimationBudgets),
+        maxResults: model.maxNumResults,
+      };
 
 /** What the provider of the effective model is asked. */
 export const providerRequest = (
@@ -9,7 +22,7 @@ export const providerRequest = (
   assembled: Pick<ProviderRequest, "messages" | "systemInstructions" | "tools">,
   turnId: string,
 ): ProviderRequest => {
-  const { model, offered } = candidate;
+  const { model } = candidate;
   const { tenantId, userId } = plan.actor;
   return {
     ...assembled,
@@ -22,11 +35,7 @@ export const providerRequest = (
       userId,
       chatId: plan.request.chatId,
       requestType: "chat",
-      features: [
-        ...(offered.fileSearch ? (["file_search"] as const) : []),
-        ...(offered.webSearch ? (["web_search"] as const) : []),
-        ...(offered.codeInterpreter ? (["code_interpreter"] as const) : []),
-      ],
+      features: assembled.tools.flatMap(({ kind }) => (kind === "function" ? [] : [kind])),
     },
     params: model.generalConfig.apiParams,
     correlationId: turnId,

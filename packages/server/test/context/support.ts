@@ -68,6 +68,7 @@ export const input = (change: Partial<ContextInput> = {}): ContextInput => ({
   userText: "now",
   imageFileIds: [],
   vectorStoreId: null,
+  searchedHere: false,
   codeFileIds: [],
   docSummaries: [],
   ...change,
