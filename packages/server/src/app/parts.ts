@@ -14,7 +14,7 @@ import { openLocalFiles } from "./local-files.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
 import type { Opened } from "./shutdown.ts";
 import { createDelivery, type Delivery } from "./sinks.ts";
-import { summaryHandler } from "./summaries.ts";
+import { documentHandler, summaryHandler } from "./summaries.ts";
 import type { Parts } from "./turn-deps.ts";
 
 export interface Built {
@@ -74,6 +74,13 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     usagePlugin: plugin,
     auditPlugins: overrides.auditPlugins ?? {},
     threadSummary: summaryHandler({ ...ground, policy, registry, outbox: outbox.enqueuer }),
+    documentSummary: documentHandler({
+      ...ground,
+      policy,
+      registry,
+      storage: registry.storage,
+      outbox: outbox.enqueuer,
+    }),
     logger,
     metrics,
   });

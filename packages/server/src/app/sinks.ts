@@ -30,6 +30,7 @@ export interface DeliveryDeps {
   /** Audit plugins of the embedding program, by the name `plugins.audit.type` may give. */
   readonly auditPlugins: Readonly<Record<string, AuditPlugin>>;
   readonly threadSummary: Handlers["thread_summary"];
+  readonly documentSummary: Handlers["doc_summary"];
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
@@ -61,7 +62,7 @@ export const createDelivery = async (deps: DeliveryDeps): Promise<Delivery> => {
         attachment_cleanup: "keep_waiting",
         chat_cleanup: "keep_waiting",
         thread_summary: deps.threadSummary,
-        doc_summary: "keep_waiting",
+        doc_summary: deps.documentSummary,
       },
       close,
     };

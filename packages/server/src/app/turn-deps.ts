@@ -10,15 +10,15 @@ import type { PolicyService } from "../policy/service.ts";
 import type { ProviderRegistry } from "../providers/contract.ts";
 import type { StorageRegistry } from "../providers/storage-contract.ts";
 import { readQuotaWarnings } from "../quota/status.ts";
-import { findExcerpts } from "../retrieval/find.ts";
+import { findPassages } from "../retrieval/passages.ts";
 import type { SummaryRules } from "../summaries/trigger.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { RunningTurns } from "../turns/cancellation.ts";
-import type { ModelStorage } from "../turns/readable-files.ts";
 import type { LogReaders } from "../turns/readers.ts";
 import type { ResumeRoutesDeps } from "../turns/resume-routes.ts";
 import type { TurnRoutesDeps } from "../turns/routes.ts";
+import { modelStorage } from "./model-storage.ts";
 
 export interface Parts {
   readonly config: Config;
@@ -66,8 +66,7 @@ export const turnDeps = (parts: Parts): TurnRoutesDeps & ResumeRoutesDeps => {
     resolveTarget: (providerId, tenantId) => registry.resolve(providerId, tenantId),
     storageOf: (providerId) => modelStorage(parts, providerId),
     adapterOf: (target) => registry.adapter(target),
-    findPassages: (tenantId, chatId, { question, maxBytes, maxResults }) =>
-      findExcerpts(db, tenantId, chatId, question, { tokenBudget: maxBytes, bytesPerToken: 1, maxResults }),
+    findPassages: (tenantId, chatId, search) => findPassages(db, tenantId, chatId, search),
     readQuotaWarnings: (actor) => readQuotaWarnings(quotaStatus, actor),
     notify: (channel, payload) => parts.direct.notify(channel, payload),
     liveAttachments: (tenantId, chatId, ids) => findLiveAttachmentIds(db, tenantId, chatId, ids),
@@ -77,18 +76,6 @@ export const turnDeps = (parts: Parts): TurnRoutesDeps & ResumeRoutesDeps => {
     maxActiveStreams: streaming.max_active_streams,
     maxDurationMs: streaming.turn_max_duration_secs * 1_000,
     detachedMaxMs: config.resume.detached_max_secs * 1_000,
-  };
-};
-
-const modelStorage = (
-  { storage, config }: Pick<Parts, "storage" | "config">,
-  providerId: string,
-): ModelStorage | null => {
-  const found = storage.forModelProvider(providerId);
-  if (found === null) return null;
-  return {
-    backend: found.storageBackend,
-    local: config.providers[found.providerId]?.storage_kind === "local",
   };
 };
 

@@ -30,7 +30,11 @@ export interface ProviderMessage {
   readonly content: readonly ProviderPart[];
 }
 
-export type ProviderPart = { readonly text: string } | { readonly imageFileId: string };
+export type ProviderPart =
+  | { readonly text: string }
+  | { readonly imageFileId: string }
+  /** A document the provider stores, to be read whole. */
+  | { readonly fileId: string };
 
 export type ToolName = "file_search" | "web_search" | "code_interpreter" | "file_load";
 
