@@ -12,10 +12,7 @@ export interface UnsummarizedDocument {
   readonly backend: string;
 }
 
-const wantsOne = `a.id = $1
-      and a.tenant_id = $2
-      and a.chat_id = $3
-      and a.status = 'ready'
+const wantsOne = `a.status = 'ready'
       and a.for_file_search
       and a.doc_summary is null
       and a.deleted_at is null
@@ -32,7 +29,9 @@ const select: Statement = {
   text: `
     select a.provider_file_id as "providerFileId", a.filename, a.storage_backend as backend
     from attachments a
-    where a.tenant_id = $2
+    where a.id = $1
+      and a.tenant_id = $2
+      and a.chat_id = $3
       and ${wantsOne}`,
 };
 
@@ -52,7 +51,9 @@ const update: Statement = {
       summary_model = $5,
       summary_updated_at = now(),
       updated_at = now()
-    where a.tenant_id = $2
+    where a.id = $1
+      and a.tenant_id = $2
+      and a.chat_id = $3
       and ${wantsOne}
     returning a.summary_updated_at as at`,
 };
