@@ -16,6 +16,7 @@ export const attachmentDeps = (parts: Parts, apiRoot: string): AttachmentRoutesD
     metrics: parts.metrics,
     logger: parts.logger,
     apiRoot,
+    beginTimeoutMs: config.server.request_timeout_secs * 1_000,
     limits: rag,
     permits: createPermits({
       process: rag.max_concurrent_uploads,

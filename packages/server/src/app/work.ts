@@ -1,6 +1,5 @@
 import type { DirectConnection } from "../db/direct.ts";
 import { startLoop } from "../lib/loop.ts";
-import { purgeDeadLetters } from "../outbox/dead-letters.ts";
 import type { Handlers } from "../outbox/message.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 import { cancelChannel, onCancelNotification } from "../turns/cancel.ts";
@@ -10,6 +9,7 @@ import { startProgressClock } from "../turns/progress.ts";
 import { logChannel, readerChannel } from "../turns/readers.ts";
 import { startLeaderJob } from "./jobs.ts";
 import { startLocalSweep } from "./local-files.ts";
+import { startRetention } from "./retention.ts";
 import type { Opened } from "./shutdown.ts";
 import { overshootToleranceBp, type Parts } from "./turn-deps.ts";
 
@@ -30,8 +30,8 @@ export const startWork = async (
     await outbox.start(handlers);
     startWatchdog(parts, direct, opened);
     startLogRetention(parts, direct, opened);
-    startDeadLetterRetention(parts, direct, opened);
     startLocalSweep(parts, direct, opened);
+    startRetention(parts, direct, opened);
   }
   if (config.role !== "worker") await startTurnKeeping(parts, direct, opened);
 };
@@ -80,21 +80,4 @@ const startLogRetention = (parts: Parts, direct: DirectConnection, opened: Opene
     },
   );
   opened.push({ name: "turn log retention", close: job.stop });
-};
-
-// Second key of the advisory lock of everything that is kept for a time (ops.md §8).
-const retentionLockId = 5;
-
-const startDeadLetterRetention = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
-  const scope = { olderThanDays: parts.config.outbox.dead_letter_retention_days };
-  const job = startLeaderJob(
-    { ...parts, direct },
-    {
-      name: "dead_letter_retention",
-      lockId: retentionLockId,
-      intervalMs: 3_600_000,
-      run: (signal) => purgeDeadLetters(parts, scope, { actor: "retention", signal }),
-    },
-  );
-  opened.push({ name: "dead letter retention", close: job.stop });
 };

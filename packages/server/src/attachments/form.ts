@@ -48,6 +48,9 @@ export interface FormOptions {
   readonly signal: AbortSignal;
 }
 
+/** Bytes behind the limit a client may send to read its answer; who sends more gets none. */
+const maxDiscarded = 64 * 1_048_576;
+
 /**
  * Begins to read a form. Besides what the socket has read, at most two of the parser's buffers of 64 KiB
  * are held; the parser stops the socket when nobody reads the part.
@@ -79,6 +82,7 @@ export const openForm = (request: IncomingMessage, { boundary, bodyLimit, signal
   request.on("data", (chunk: Buffer) => {
     received += chunk.length;
     if (received > bodyLimit) fail(tooLarge(bodyLimit));
+    if (received > bodyLimit + maxDiscarded) request.destroy();
   });
   parser.on("part", (next) => {
     // A part that nobody reads would stop the form, and its error the process.

@@ -13,16 +13,14 @@ export interface AttachmentOwner {
 
 const columns = `uploaded_by_user_id as "uploadedByUserId", deleted_at is not null as deleted`;
 
-const isRow = `id = $1
-      and tenant_id = $2
-      and chat_id = $3`;
-
 const selectOwner: Statement = {
   name: "attachment_select_owner",
   text: `
     select ${columns}
     from attachments
-    where ${isRow}`,
+    where id = $1
+      and tenant_id = $2
+      and chat_id = $3`,
 };
 
 /** The row in tenant and chat, a deleted one too. */
@@ -39,7 +37,9 @@ const lockOwner: Statement = {
   text: `
     select ${columns}
     from attachments
-    where ${isRow}
+    where id = $1
+      and tenant_id = $2
+      and chat_id = $3
     for update`,
 };
 

@@ -19,6 +19,8 @@ export interface AttachmentRoutesDeps extends UploadDeps {
   readonly uploads: RunningUploads;
   /** `{prefix}/v1`, for `Location`. */
   readonly apiRoot: string;
+  /** For the request up to the first bytes of the file; a client that waits must not keep a permit. */
+  readonly beginTimeoutMs: number;
 }
 
 const form = z
@@ -135,7 +137,9 @@ const upload = async (
 ): Promise<Attachment> => {
   const { actor, raw } = request;
   const { controller, end } = deps.uploads.begin();
-  const onClose = (): void => controller.abort(refusedForm("Multipart Error", "The client has left."));
+  const abort = (detail: string): void => controller.abort(refusedForm("Multipart Error", detail));
+  const onClose = (): void => abort("The client has left.");
+  const timer = setTimeout(abort, deps.beginTimeoutMs, "The file did not come in time.");
   reply.raw.once("close", onClose);
   try {
     const { model } = await enterChat(deps, actor, chatId, "upload_attachment", { notFound: noChatTitle });
@@ -147,8 +151,10 @@ const upload = async (
       contentType: raw.headersDistinct["content-type"]?.[0],
       correlationId: request.id,
       signal: controller.signal,
+      begun: () => clearTimeout(timer),
     });
   } finally {
+    clearTimeout(timer);
     reply.raw.off("close", onClose);
     end();
   }

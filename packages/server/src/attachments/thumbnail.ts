@@ -1,4 +1,4 @@
-import sharp, { type Metadata } from "sharp";
+import type { Metadata } from "sharp";
 import type { Logger } from "../telemetry/log.ts";
 import type { Thumbnail } from "./attachment.ts";
 
@@ -17,10 +17,16 @@ const qualities = [80, 50, 25] as const;
 /** A decoder that is at it for longer is stopped; in seconds. */
 const timeLimitSecs = 10;
 
-// One image is decoded by one thread of the pool the whole process shares for files and names: others stay free.
-sharp.concurrency(1);
-sharp.cache(false);
+// Of the threads the whole process shares for files and names, each image takes one: others stay free.
 const atOnce = 2;
+
+/** Loaded with the first image: a process without any pays nothing, and one that cannot load it has no previews. */
+const loadSharp = async () => {
+  const { default: sharp } = await import("sharp");
+  sharp.concurrency(1);
+  sharp.cache(false);
+  return sharp;
+};
 
 /**
  * A preview of an image, or null: whatever goes wrong with it never is the upload's fault
@@ -57,6 +63,7 @@ const inTurn = async <T>(work: () => Promise<T>): Promise<T> => {
 };
 
 const shrink = async (image: Buffer, limits: ThumbnailLimits): Promise<Thumbnail | null> => {
+  const sharp = await loadSharp();
   const options = { limitInputPixels: limits.max_pixels, sequentialRead: true, failOn: "error" } as const;
   const header = await sharp(image, options).metadata();
   if (!mayDecode(header, limits)) return null;

@@ -23,13 +23,8 @@ export interface AttachmentKey {
 
 const key = ({ id, tenantId, chatId }: AttachmentKey): unknown[] => [id, tenantId, chatId];
 
-const isRow = `a.id = $1
-      and a.tenant_id = $2
-      and a.chat_id = $3`;
-
 /** Neither deleted, nor of a chat that is: deleting a chat sets `cleanup_status`, but of rows it can see. */
-const isLive = `${isRow}
-      and a.deleted_at is null
+const isLive = `a.deleted_at is null
       and a.cleanup_status is null
       and exists (
         select 1
@@ -106,7 +101,10 @@ const markUploaded: Statement = {
       provider_file_id = $4,
       size_bytes = $5,
       updated_at = now()
-    where ${isLive}
+    where a.id = $1
+      and a.tenant_id = $2
+      and a.chat_id = $3
+      and ${isLive}
       and a.status = 'pending'
     returning a.created_at as "createdAt"`,
 };
@@ -130,7 +128,10 @@ const markReady: Statement = {
       img_thumbnail_width = $5,
       img_thumbnail_height = $6,
       updated_at = now()
-    where ${isLive}
+    where a.id = $1
+      and a.tenant_id = $2
+      and a.chat_id = $3
+      and ${isLive}
       and a.status = 'uploaded'
     returning ${attachmentColumns}`,
 };
@@ -161,7 +162,10 @@ const markFailed: Statement = {
       cleanup_status = case when coalesce(a.provider_file_id, $5) is not null then 'pending' end,
       cleanup_updated_at = case when coalesce(a.provider_file_id, $5) is not null then now() end,
       updated_at = now()
-    where ${isLive}
+    where a.id = $1
+      and a.tenant_id = $2
+      and a.chat_id = $3
+      and ${isLive}
       and a.status in ('pending', 'uploaded')
     returning a.updated_at as "failedAt"`,
 };
@@ -192,7 +196,9 @@ const keepLostFile: Statement = {
       cleanup_status = 'pending',
       cleanup_updated_at = now(),
       updated_at = now()
-    where ${isRow}
+    where a.id = $1
+      and a.tenant_id = $2
+      and a.chat_id = $3
       and a.provider_file_id is null
     returning a.updated_at as "lostAt"`,
 };
@@ -214,7 +220,9 @@ const select: Statement = {
   text: `
     select ${attachmentColumns}
     from attachments a
-    where ${isRow}
+    where a.id = $1
+      and a.tenant_id = $2
+      and a.chat_id = $3
       and a.deleted_at is null`,
 };
 

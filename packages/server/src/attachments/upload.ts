@@ -29,6 +29,8 @@ export interface UploadRequest {
   readonly correlationId: string;
   /** Fires when the client has left or the process stops; its reason is thrown. */
   readonly signal: AbortSignal;
+  /** Called when there is a row for the file: from then on the provider's time limit bounds the upload. */
+  readonly begun: () => void;
 }
 
 /** Takes a file in, by the rules of attachments.md §3 in their order; throws their refusals. */
@@ -70,7 +72,7 @@ interface Received {
 const receive = async (
   deps: UploadDeps,
   actor: Actor,
-  { raw, chatId, correlationId, signal }: UploadRequest,
+  { raw, chatId, correlationId, signal, begun }: UploadRequest,
   admission: Admission,
   { part, filename, type: declared }: Received,
 ): Promise<Attachment> => {
@@ -90,6 +92,7 @@ const receive = async (
     const type = sniffedType(declared, body.head);
     if (type === null) throw unsupported(declared.mime);
     const row = await reserveAttachment(deps, actor, { chatId, filename, type, sizeHint, storage });
+    begun();
     return await storeFile(deps, { actor, row, type, body, storage, correlationId, signal });
   } finally {
     release();

@@ -285,7 +285,10 @@ test("an upload against the delete of its chat: whoever is first, no file is for
       await new Promise((resolve) => setTimeout(resolve, round * 4));
       expect((await app.call("DELETE", `/chats/${chat}`)).status).toBe(204);
       for (const { status, body } of await uploading) {
-        expect([201, 404], JSON.stringify(body)).toContain(status);
+        // A loser of the store sees only that its winner, who noticed the delete, gave up.
+        expect(["ready", "attachment_not_found", "chat_not_found", "vector_store_race"]).toContain(
+          status === 201 ? body.status : body.code,
+        );
       }
       const rows = await rowsOf(app.db, chat);
       const known = new Set(rows.map((row) => row.provider_file_id));

@@ -88,6 +88,29 @@ describe("a client that vanishes", () => {
   );
 });
 
+test("a client that sends no file in time is refused, and its permit comes back", async () => {
+  const strict = await startUploadApp({
+    database: app.database,
+    simulator: app.simulator,
+    config: { server: { request_timeout_secs: 1 }, rag: { max_concurrent_uploads: 1 } },
+  });
+  try {
+    const part = partOf(textFile);
+    for (const sent of [part.subarray(0, 50), part.subarray(0, -12)]) {
+      const waiting = await openRawUpload(strict, chatId, [formType, "content-length: 100000"]);
+      waiting.socket.write(sent);
+      expect(answerOf(await waiting.closed)).toMatchObject({
+        status: 400,
+        body: { title: "Multipart Error" },
+      });
+    }
+    expect(await rowsOf(app.db, chatId)).toEqual([]);
+    expect((await upload(strict, chatId)).status).toBe(201);
+  } finally {
+    await strict.close();
+  }
+});
+
 describe("a Content-Length that lies", () => {
   test("too small: the rest is no part of the request, the form ends early", async () => {
     const form = formOf(textFile);
