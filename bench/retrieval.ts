@@ -119,12 +119,19 @@ const questionsOf = async (
   };
 };
 
-const measureFinding = async (db: Db, client: pg.Client, chat: Chat): Promise<object> => {
+const measureFinding = async (
+  db: Db,
+  client: pg.Client,
+  chat: Chat,
+  postgresPid: number,
+): Promise<object> => {
   const samples = new Map<string, number[]>();
   const all: number[] = [];
   let found = 0;
+  let cpu = 0;
   for (let round = -WARM_UP; round < ROUNDS; round += 1) {
     for (const [name, question] of Object.entries(await questionsOf(client, chat))) {
+      const cpuBefore = familyCpuMs(postgresPid);
       const begin = performance.now();
       const excerpts = await findExcerpts(db, chat.tenantId, chat.chatId, question, {
         tokenBudget: 4_000,
@@ -135,11 +142,13 @@ const measureFinding = async (db: Db, client: pg.Client, chat: Chat): Promise<ob
       if (round < 0) continue;
       if (name === "one_reference" && excerpts[0]?.text.includes(question) === true) found += 1;
       all.push(ms);
+      cpu += familyCpuMs(postgresPid) - cpuBefore;
       samples.set(name, [...(samples.get(name) ?? []), ms]);
     }
   }
   return {
     find_ms: rounded(summarise(all)),
+    mean_postgres_cpu_ms: digits(cpu / all.length, 1),
     by_question_ms: Object.fromEntries(
       [...samples].map(([name, list]) => {
         const { median, p95, p99, max } = rounded(summarise(list));
@@ -225,7 +234,7 @@ export const run = (): Promise<object> =>
       const deltas = await measureDeltas(db);
       const chat = { tenantId: asTenantId(randomUUID()), chatId: randomUUID() };
       const data = await fill(client, chat);
-      const finding = await measureFinding(db, client, chat);
+      const finding = await measureFinding(db, client, chat, database.pid);
       return { data, ...finding, deltas, machine: machine() };
     } finally {
       await db.close();

@@ -27,8 +27,8 @@ export const limitFinding = async (tx: Queryable, timeoutMs: number): Promise<vo
 };
 
 // A word counts the more the fewer chunks have it; they are counted up to a number from which on it hardly
-// counts any more. Chunks are read for the rarest words only, until there are enough of them; the others still
-// count where these are. Planned for each question: values decide.
+// counts any more. Chunks are read for the rarest words only, as many as are wanted and always for the rarest of
+// all; the other words still count where these are. Planned for each question: values decide.
 const candidates = `
     with words as (
       select word, position, ('''' || word || '''')::tsquery as query
@@ -66,6 +66,7 @@ const candidates = `
     weighed as materialized (
       select
         query,
+        chunks,
         ln(1 + (select greatest(sum(chunks), 1) from live) / chunks)::float8 as weight,
         sum(chunks) over (order by chunks, position) - chunks as before
       from counted
@@ -73,7 +74,8 @@ const candidates = `
     asked as materialized (
       select string_agg(query::text, ' | ' order by before)::tsquery as query
       from weighed
-      where before < $5
+      where before = 0
+        or (before + chunks <= $5 and chunks < $4)
     ),
     best as (
       select c.file_id, c.no, s.score
@@ -117,9 +119,9 @@ type CandidateRow = Omit<Candidate, "position"> & {
 export interface Reach {
   /** Chunks a word is counted in. */
   readonly counted: number;
-  /** Rarest words are read for until they have as many chunks. */
+  /** The rarest words are read for that have so many chunks together. */
   readonly wanted: number;
-  /** Chunks that are judged: more are there when all words are frequent ones. */
+  /** Chunks that are judged; there are more when all words are frequent ones. */
   readonly judged: number;
   /** Chunks that are returned. */
   readonly returned: number;

@@ -17,8 +17,8 @@ export interface FindOptions {
   readonly timeoutMs?: number;
 }
 
-/** Of 10,000 chunks some 25 ms are spent on these (docs/decisions/0011-local-retrieval.md). */
-const reach: Reach = { counted: 400, wanted: 800, judged: 2_000, returned: 64 };
+/** Measured with 10,000 chunks (docs/decisions/0011-local-retrieval.md). */
+const reach: Reach = { counted: 250, wanted: 600, judged: 1_000, returned: 64 };
 
 /**
  * The passages of the chat's ready documents that say most about the question, best first, within the

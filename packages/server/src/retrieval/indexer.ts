@@ -1,3 +1,4 @@
+import type { TenantId } from "../auth/actor.ts";
 import type { Db } from "../db/pool.ts";
 import { inTransaction } from "../db/tx.ts";
 import { uuidV4 } from "../lib/id.ts";
@@ -13,11 +14,21 @@ const leaseSecs = 120;
 /** A file that ends the process each time is not tried for ever. */
 const maxAttempts = 3;
 
+/** What became of a file, for log and metrics. */
+export interface IndexedFile {
+  readonly tenantId: TenantId;
+  readonly fileId: string;
+  readonly contentType: string;
+  readonly ms: number;
+  readonly result: Extracted | { readonly failure: ExtractionFailure };
+}
+
 export interface IndexerOptions {
   readonly limits?: ExtractionLimits;
   /** How often files whose process died are looked for. */
   readonly intervalMs?: number;
   readonly onError: (error: unknown) => void;
+  readonly onIndexed?: (file: IndexedFile) => void;
 }
 
 /** Extracts and chunks the files that were added to a store, one at a time in a process. */
@@ -32,13 +43,12 @@ export interface LocalIndexer {
 export const startIndexer = (db: Db, options: IndexerOptions): LocalIndexer => {
   const controller = new AbortController();
   const { signal } = controller;
-  const limits = options.limits ?? extractionLimits;
   let again = false;
   let draining: Promise<void> | null = null;
   const drain = async (): Promise<void> => {
     do {
       again = false;
-      while (!signal.aborted && (await indexNext(db, limits, signal))) again = true;
+      while (!signal.aborted && (await indexNext(db, options, signal))) again = true;
     } while (again && !signal.aborted);
   };
   const run = (): Promise<void> => {
@@ -73,13 +83,17 @@ class ClaimLost extends Error {
 }
 
 /** Indexes one waiting file of any tenant; false when there was none. */
-const indexNext = async (db: Db, limits: ExtractionLimits, signal: AbortSignal): Promise<boolean> => {
+const indexNext = async (db: Db, options: IndexerOptions, signal: AbortSignal): Promise<boolean> => {
   const claim = uuidV4();
   const file = await inTransaction(db, (tx) => claimFile(tx, claim, leaseSecs));
   if (file === undefined) return false;
+  const { id: fileId, tenantId, contentType } = file;
+  const begin = performance.now();
   try {
-    const result = await index(db, file, claim, limits, signal);
-    await inTransaction(db, (tx) => settleIndexing(tx, file, claim, result));
+    const result = await index(db, file, claim, options.limits ?? extractionLimits, signal);
+    const settled = await inTransaction(db, (tx) => settleIndexing(tx, file, claim, result));
+    const ms = performance.now() - begin;
+    if (settled) options.onIndexed?.({ tenantId, fileId, contentType, ms, result });
   } catch (error) {
     if (error instanceof ClaimLost) return true;
     // Not the document's fault: with the claim over, the next attempt begins.

@@ -171,8 +171,7 @@ const storePieces = async (
     no += 1;
     filled = 0;
   };
-  for await (const arrived of stream) {
-    refuseAborted(signal);
+  for await (const arrived of untilAborted(stream, signal)) {
     for (let at = 0; at < arrived.length; ) {
       const part = arrived.subarray(at, at + pieceBytes - filled);
       piece.set(part, filled);
@@ -182,19 +181,40 @@ const storePieces = async (
     }
     bytes += arrived.length;
   }
-  refuseAborted(signal);
   await flush();
   return bytes;
 };
 
-const refuseAborted = (signal: AbortSignal | undefined): void => {
-  if (!signal?.aborted) return;
-  throw new StorageError("provider_unavailable", {
+/** Ends with the signal also when the stream has nothing to say. */
+async function* untilAborted<T>(
+  stream: AsyncIterable<T>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<T> {
+  const iterator = stream[Symbol.asyncIterator]();
+  const aborted = Promise.withResolvers<null>();
+  const onAbort = (): void => aborted.resolve(null);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  if (signal?.aborted) onAbort();
+  try {
+    for (;;) {
+      const next = await Promise.race([aborted.promise, iterator.next()]);
+      if (next === null) throw abortedUpload(signal?.reason);
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+    // Not awaited: a stream that is waiting answers when its wait is over.
+    iterator.return?.().catch(() => {});
+  }
+}
+
+const abortedUpload = (cause: unknown): StorageError =>
+  new StorageError("provider_unavailable", {
     detail: "local storage: the upload was aborted",
     retryable: false,
-    cause: signal.reason,
+    cause,
   });
-};
 
 async function* listed(
   db: Db,

@@ -97,6 +97,14 @@ test.each([
   expect((await extracted(mime.txt, file)).stored[0]?.content).toBe(text);
 });
 
+test.each([
+  ["latin1", '<meta charset="iso-8859-1"><p>gr\xfcn', "grün"],
+  ["one that does not exist", '<meta charset="x-nothing"><p>plain', "plain"],
+])("a page may name its encoding: %s", async (_, page, text) => {
+  const { stored } = await extracted(mime.html, Buffer.from(page, "latin1"));
+  expect(stored[0]?.content).toBe(text);
+});
+
 test("characters are whole where the file is read in pieces", async () => {
   const text = "ä€😀 ".repeat(40_000);
   const { stored } = await extracted(mime.txt, text, { maxCharacters: 1_000_000 });

@@ -5,7 +5,7 @@ import { type ProviderStorage, StorageError } from "../../src/providers/storage-
 import { claimFile, insertChunks, settleIndexing } from "../../src/retrieval/chunk-store.ts";
 import { extractionLimits } from "../../src/retrieval/extract/limits.ts";
 import { findExcerpts } from "../../src/retrieval/find.ts";
-import { type LocalIndexer, startIndexer } from "../../src/retrieval/indexer.ts";
+import { type IndexedFile, type LocalIndexer, startIndexer } from "../../src/retrieval/indexer.ts";
 import { createLocalStorage } from "../../src/retrieval/local-storage.ts";
 import { readPiece } from "../../src/retrieval/store.ts";
 import { sweepLocalFiles } from "../../src/retrieval/sweep.ts";
@@ -26,6 +26,7 @@ let database: TestDatabase;
 let indexer: LocalIndexer;
 let storage: ProviderStorage;
 const errors: unknown[] = [];
+const indexed: IndexedFile[] = [];
 const idle = { run: async () => {} };
 
 const storageOf = (given: Pick<LocalIndexer, "run">, providerId = "p"): ProviderStorage =>
@@ -33,7 +34,11 @@ const storageOf = (given: Pick<LocalIndexer, "run">, providerId = "p"): Provider
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  indexer = startIndexer(database.db, { onError: (error) => errors.push(error), intervalMs: 3_600_000 });
+  indexer = startIndexer(database.db, {
+    onError: (error) => errors.push(error),
+    onIndexed: (file) => indexed.push(file),
+    intervalMs: 3_600_000,
+  });
   storage = storageOf(indexer);
 });
 afterAll(async () => {
@@ -101,6 +106,18 @@ describe("bytes", () => {
         yield new Uint8Array(300_000);
         controller.abort();
       }
+    }
+    await expect(upload(chat, stream(), { signal: controller.signal })).rejects.toBeInstanceOf(StorageError);
+    expect(await filesOf(chat)).toBe(0);
+  });
+
+  test("a stream that says nothing ends with the signal", async () => {
+    const chat = await createChat(database.db);
+    const controller = new AbortController();
+    async function* stream(): AsyncGenerator<Uint8Array> {
+      yield new Uint8Array(300_000);
+      controller.abort();
+      await new Promise(() => {});
     }
     await expect(upload(chat, stream(), { signal: controller.signal })).rejects.toBeInstanceOf(StorageError);
     expect(await filesOf(chat)).toBe(0);
@@ -249,6 +266,11 @@ describe("indexing", () => {
     ]);
     expect(rows).toEqual([{ index_failure: "encrypted" }]);
     expect(await rowsOf(database.db, file.fileId)).toMatchObject({ chunks: 0 });
+    expect(indexed.find(({ fileId }) => fileId === file.fileId)).toMatchObject({
+      tenantId: chat.tenantId,
+      contentType: mime.pdf,
+      result: { failure: "encrypted" },
+    });
   });
 
   test("many files added at once are all indexed, each once", async () => {

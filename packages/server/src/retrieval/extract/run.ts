@@ -74,8 +74,7 @@ interface Thread {
   end(): Promise<void>;
 }
 
-const startThread = (input: WorkerInput): Thread => {
-  const { limits } = input;
+const openWorker = (input: WorkerInput): Worker => {
   const worker = new Worker(new URL("./worker.ts", import.meta.url), {
     workerData: input,
     env: {},
@@ -83,10 +82,19 @@ const startThread = (input: WorkerInput): Thread => {
     // What libraries print could be content.
     stdout: true,
     stderr: true,
-    resourceLimits: { maxOldGenerationSizeMb: limits.heapMb, maxYoungGenerationSizeMb: 32, stackSizeMb: 4 },
+    resourceLimits: {
+      maxOldGenerationSizeMb: input.limits.heapMb,
+      maxYoungGenerationSizeMb: 32,
+      stackSizeMb: 4,
+    },
   });
   worker.stdout.resume();
   worker.stderr.resume();
+  return worker;
+};
+
+const startThread = (input: WorkerInput): Thread => {
+  const worker = openWorker(input);
   const inbox: FromWorker[] = [];
   let failed: { readonly cause: unknown } | undefined;
   let wake = (): void => {};
@@ -97,10 +105,11 @@ const startThread = (input: WorkerInput): Thread => {
   };
   const give = (failure: ExtractionFailure, cause?: unknown): void =>
     fail(new ExtractionError(failure, cause));
+  const limits = watchLimits(worker, input.limits, give);
   worker.on("message", (message: FromWorker) => {
     inbox.push(message);
     // Storing what is extracted takes no time of the thread.
-    if (!("chunks" in message)) clearTimeout(deadline);
+    if (!("chunks" in message)) limits.stop();
     wake();
   });
   worker.on("error", (error: Error & { code?: string }) =>
@@ -113,22 +122,12 @@ const startThread = (input: WorkerInput): Thread => {
       resolve();
     });
   });
-  const deadline = setTimeout(() => give("time_limit"), limits.timeMs);
-  const watch = setInterval(() => {
-    watchMemory(worker, limits.memoryMb * 1_048_576).then((within) => {
-      if (!within) give("memory_limit");
-    }, ended);
-  }, watchMs);
   return {
     send: (piece) => {
       if (failed !== undefined) return false;
-      if (piece === null) {
-        worker.postMessage(piece);
-      } else {
-        // A copy of its own: a view would take along the whole buffer it looks at.
-        const own = new Uint8Array(piece);
-        worker.postMessage(own, [own.buffer]);
-      }
+      // A copy of its own: a view would take along the whole buffer it looks at.
+      const own = piece === null ? null : new Uint8Array(piece);
+      worker.postMessage(own, own === null ? [] : [own.buffer]);
       return true;
     },
     next: async () => {
@@ -143,19 +142,37 @@ const startThread = (input: WorkerInput): Thread => {
     },
     fail,
     end: async () => {
-      clearTimeout(deadline);
-      clearInterval(watch);
-      failed ??= { cause: new ExtractionError("crashed") };
+      limits.stop();
       await worker.terminate();
       await exited;
     },
   };
 };
 
+/** Tells of the first limit that is passed, until stopped. */
+const watchLimits = (
+  worker: Worker,
+  limits: ExtractionLimits,
+  give: (failure: ExtractionFailure) => void,
+): { stop(): void } => {
+  const deadline = setTimeout(() => give("time_limit"), limits.timeMs);
+  const watch = setInterval(() => {
+    takenBytes(worker).then((taken) => {
+      if (taken > limits.memoryMb * 1_048_576) give("memory_limit");
+    }, ended);
+  }, watchMs);
+  return {
+    stop: () => {
+      clearTimeout(deadline);
+      clearInterval(watch);
+    },
+  };
+};
+
 const ended = (): void => {};
 
-/** The heap limit does not count buffers, in which libraries inflate what they read. */
-const watchMemory = async (worker: Worker, limit: number): Promise<boolean> => {
+/** Of heap and buffers: the heap limit does not count those in which libraries inflate what they read. */
+const takenBytes = async (worker: Worker): Promise<number> => {
   const { total_heap_size: heap, external_memory: external } = await worker.getHeapStatistics();
-  return heap + external <= limit;
+  return heap + external;
 };

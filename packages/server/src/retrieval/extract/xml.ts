@@ -1,6 +1,6 @@
 import { Parser } from "htmlparser2";
 import { ExtractionError } from "./block.ts";
-import { decodeText } from "./decode.ts";
+import { decodeText, encodingOfPage } from "./decode.ts";
 import type { ExtractionLimits } from "./limits.ts";
 
 export type Attributes = Readonly<Record<string, string>>;
@@ -73,6 +73,6 @@ export const walkHtml = (bytes: Uint8Array, walk: Walk, limits: ExtractionLimits
     },
     { decodeEntities: true },
   );
-  for (const text of decodeText(bytes)) parser.write(text);
+  for (const text of decodeText(bytes, encodingOfPage(bytes))) parser.write(text);
   parser.end();
 };
