@@ -9,6 +9,7 @@ import type { SecretSource } from "../providers/credentials.ts";
 import { createProviderRegistry } from "../providers/registry.ts";
 import { RunningTurns } from "../turns/cancellation.ts";
 import { LogReaders } from "../turns/readers.ts";
+import { cleanupHandlers } from "./cleanup.ts";
 import type { Given } from "./given.ts";
 import { openLocalFiles } from "./local-files.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
@@ -73,6 +74,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     db: ground.db,
     usagePlugin: plugin,
     auditPlugins: overrides.auditPlugins ?? {},
+    cleanup: cleanupHandlers({ ...ground, storage: registry.storage, outbox: outbox.enqueuer }),
     threadSummary: summaryHandler({ ...ground, policy, registry, outbox: outbox.enqueuer }),
     documentSummary: documentHandler({
       ...ground,

@@ -7,6 +7,7 @@ import { expireLogs, logRetentionLockId } from "../turns/expire-logs.ts";
 import { finalizeOrphans, orphanLockId } from "../turns/orphans.ts";
 import { startProgressClock } from "../turns/progress.ts";
 import { logChannel, readerChannel } from "../turns/readers.ts";
+import { startCleanup } from "./cleanup.ts";
 import { startLeaderJob } from "./jobs.ts";
 import { startLocalSweep } from "./local-files.ts";
 import { startRetention } from "./retention.ts";
@@ -29,6 +30,7 @@ export const startWork = async (
   if (config.role !== "api") {
     await outbox.start(handlers);
     startWatchdog(parts, direct, opened);
+    startCleanup(parts, direct, opened);
     startLogRetention(parts, direct, opened);
     startLocalSweep(parts, direct, opened);
     startRetention(parts, direct, opened);

@@ -353,4 +353,5 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   "cleanup_worker.batch_size": "removals enqueued again at once",
   "reconcile.enabled": "look at providers for objects nobody owns, and remove them",
   "reconcile.grace_secs": "age from which they are removed",
+  "reconcile.dry_run": "only log what would be removed",
 };

@@ -94,23 +94,45 @@ export type StorageErrorCode =
   | "response_parse_error"
   | "configuration_error";
 
+/**
+ * What a call failed of: an answer with an error status, no answer in time, no connection, our own caps,
+ * the caller's signal, an answer nobody can read, or our configuration.
+ */
+export type StorageFailureReason =
+  | "status"
+  | "timeout"
+  | "transport"
+  | "limited"
+  | "aborted"
+  | "unreadable"
+  | "configuration";
+
 /** The only error storage adapters throw of their own. `message` is fixed; `detail` is for logs, sanitised. */
 export class StorageError extends Error {
   override name = "StorageError";
   readonly code: StorageErrorCode;
   readonly detail: string;
   readonly httpStatus: number | undefined;
+  readonly reason: StorageFailureReason;
   /** Whether another attempt may succeed (providers.md §9.1): all but the 4xx that say no for good. */
   readonly retryable: boolean;
 
   constructor(
     code: StorageErrorCode,
-    more: { detail: string; httpStatus?: number; retryable: boolean; cause?: unknown },
+    more: {
+      detail: string;
+      httpStatus?: number;
+      retryable: boolean;
+      /** Default: `status` with an `httpStatus`, else `transport`. */
+      reason?: StorageFailureReason;
+      cause?: unknown;
+    },
   ) {
     super(code, more.cause === undefined ? undefined : { cause: more.cause });
     this.code = code;
     this.detail = more.detail;
     this.httpStatus = more.httpStatus;
     this.retryable = more.retryable;
+    this.reason = more.reason ?? (more.httpStatus === undefined ? "transport" : "status");
   }
 }

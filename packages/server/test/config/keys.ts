@@ -345,6 +345,7 @@ const workers: readonly KeyRow[] = [
   int("cleanup_worker.batch_size", 32, 1),
   bool("reconcile.enabled", false),
   int("reconcile.grace_secs", 3_600, 600),
+  bool("reconcile.dry_run", false),
 ];
 
 export const keyTable: readonly KeyRow[] = [

@@ -1,6 +1,6 @@
 import { type CallFailure, normaliseFailure } from "../failure.ts";
 import { type Confidential, sanitizeMessage } from "../sanitize.ts";
-import { StorageError, type StorageErrorCode } from "../storage-contract.ts";
+import { StorageError, type StorageErrorCode, type StorageFailureReason } from "../storage-contract.ts";
 
 /** 4xx answers that do not say no for good (providers.md §9.1). */
 const retryable4xx = new Set([401, 403, 408, 409, 425, 429]);
@@ -15,10 +15,23 @@ export function storageError(failure: CallFailure, confidential: Confidential): 
   const httpStatus = failure.kind === "status" ? failure.status : undefined;
   return new StorageError(codeOf(failure), {
     detail: sanitizeMessage(detail, confidential, failure.kind),
+    reason: reasons[failure.kind],
     retryable: httpStatus === undefined || isRetryableStatus(httpStatus),
     ...(httpStatus === undefined ? {} : { httpStatus }),
   });
 }
+
+const reasons: Readonly<Record<CallFailure["kind"], StorageFailureReason>> = {
+  status: "status",
+  reported: "unreadable",
+  broken: "unreadable",
+  timeout: "timeout",
+  unavailable: "transport",
+  lost: "transport",
+  limited: "limited",
+  misconfigured: "configuration",
+  aborted: "aborted",
+};
 
 const codeOf = (failure: CallFailure): StorageErrorCode => {
   switch (failure.kind) {

@@ -72,6 +72,10 @@ const rejected = (detail: string): StorageError =>
 
 const refuseAborted = ({ signal }: StorageContext): void => {
   if (signal?.aborted === true) {
-    throw new StorageError("provider_unavailable", { detail: "aborted by the caller", retryable: true });
+    throw new StorageError("provider_unavailable", {
+      detail: "aborted by the caller",
+      reason: "aborted",
+      retryable: true,
+    });
   }
 };
