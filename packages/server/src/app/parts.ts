@@ -11,10 +11,11 @@ import { RunningTurns } from "../turns/cancellation.ts";
 import { LogReaders } from "../turns/readers.ts";
 import { cleanupHandlers } from "./cleanup.ts";
 import type { Given } from "./given.ts";
+import { openLocalFiles } from "./local-files.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
 import type { Opened } from "./shutdown.ts";
 import { createDelivery, type Delivery } from "./sinks.ts";
-import { summaryHandler } from "./summaries.ts";
+import { documentHandler, summaryHandler } from "./summaries.ts";
 import type { Parts } from "./turn-deps.ts";
 
 export interface Built {
@@ -62,6 +63,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     providers: config.providers,
     egress: config.egress,
     secret: given.secrets,
+    localStorage: openLocalFiles(ground, opened),
     ...overrides,
     metrics,
     logger,
@@ -74,6 +76,13 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     auditPlugins: overrides.auditPlugins ?? {},
     cleanup: cleanupHandlers({ ...ground, storage: registry.storage, outbox: outbox.enqueuer }),
     threadSummary: summaryHandler({ ...ground, policy, registry, outbox: outbox.enqueuer }),
+    documentSummary: documentHandler({
+      ...ground,
+      policy,
+      registry,
+      storage: registry.storage,
+      outbox: outbox.enqueuer,
+    }),
     logger,
     metrics,
   });

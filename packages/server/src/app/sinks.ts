@@ -30,6 +30,7 @@ export interface DeliveryDeps {
   /** Audit plugins of the embedding program, by the name `plugins.audit.type` may give. */
   readonly auditPlugins: Readonly<Record<string, AuditPlugin>>;
   readonly threadSummary: Handlers["thread_summary"];
+  readonly documentSummary: Handlers["doc_summary"];
   readonly cleanup: Pick<Handlers, "attachment_cleanup" | "chat_cleanup">;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -61,7 +62,7 @@ export const createDelivery = async (deps: DeliveryDeps): Promise<Delivery> => {
         audit: await auditHandler(deps, open),
         ...deps.cleanup,
         thread_summary: deps.threadSummary,
-        doc_summary: "keep_waiting",
+        doc_summary: deps.documentSummary,
       },
       close,
     };

@@ -10,6 +10,7 @@ import type { PolicyService } from "../policy/service.ts";
 import type { ProviderRegistry } from "../providers/contract.ts";
 import type { StorageRegistry } from "../providers/storage-contract.ts";
 import { readQuotaWarnings } from "../quota/status.ts";
+import { findPassages } from "../retrieval/passages.ts";
 import type { SummaryRules } from "../summaries/trigger.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -17,6 +18,7 @@ import type { RunningTurns } from "../turns/cancellation.ts";
 import type { LogReaders } from "../turns/readers.ts";
 import type { ResumeRoutesDeps } from "../turns/resume-routes.ts";
 import type { TurnRoutesDeps } from "../turns/routes.ts";
+import { modelStorage } from "./model-storage.ts";
 
 export interface Parts {
   readonly config: Config;
@@ -62,7 +64,9 @@ export const turnDeps = (parts: Parts): TurnRoutesDeps & ResumeRoutesDeps => {
       untrustedContent: context.untrusted_content_guard,
     }),
     resolveTarget: (providerId, tenantId) => registry.resolve(providerId, tenantId),
+    storageOf: (providerId) => modelStorage(parts, providerId),
     adapterOf: (target) => registry.adapter(target),
+    findPassages: (tenantId, chatId, search) => findPassages(db, tenantId, chatId, search),
     readQuotaWarnings: (actor) => readQuotaWarnings(quotaStatus, actor),
     notify: (channel, payload) => parts.direct.notify(channel, payload),
     liveAttachments: (tenantId, chatId, ids) => findLiveAttachmentIds(db, tenantId, chatId, ids),

@@ -8,6 +8,7 @@ import { startProgressClock } from "../turns/progress.ts";
 import { logChannel, readerChannel } from "../turns/readers.ts";
 import { startCleanup } from "./cleanup.ts";
 import { startLeaderJob } from "./jobs.ts";
+import { startLocalSweep } from "./local-files.ts";
 import { startRetention } from "./retention.ts";
 import type { Opened } from "./shutdown.ts";
 import { overshootToleranceBp, type Parts } from "./turn-deps.ts";
@@ -29,6 +30,7 @@ export const startWork = async (
     await outbox.start(handlers);
     startWatchdog(parts, direct, opened);
     startCleanup(parts, direct, opened);
+    startLocalSweep(parts, direct, opened);
     startRetention(parts, direct, opened);
   }
   if (config.role !== "worker") await startTurnKeeping(parts, direct, opened);

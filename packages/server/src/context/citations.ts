@@ -51,11 +51,23 @@ export const mapCitations = (
       continue;
     }
     const span = spanWithin(citation.span, answer.length);
-    const key = JSON.stringify([target.attachment_id ?? null, target.url ?? null, span?.start, span?.end]);
+    const { position } = citation;
+    const key = JSON.stringify([
+      target.attachment_id ?? null,
+      target.url ?? null,
+      span?.start,
+      span?.end,
+      position,
+    ]);
     if (items.has(key) || items.size === maxItems) continue;
     const text = citation.snippet || (span ? answer.slice(span.start, span.end) : "");
     const snippet = cut(clean(withoutFileId(text, citation)), maxSnippet);
-    items.set(key, { ...target, snippet, ...(span ? { span } : {}) });
+    items.set(key, {
+      ...target,
+      snippet,
+      ...(span ? { span } : {}),
+      ...(position === undefined ? {} : { position }),
+    });
   }
   return { items: [...items.values()], dropped };
 };

@@ -30,7 +30,11 @@ export interface ProviderMessage {
   readonly content: readonly ProviderPart[];
 }
 
-export type ProviderPart = { readonly text: string } | { readonly imageFileId: string };
+export type ProviderPart =
+  | { readonly text: string }
+  | { readonly imageFileId: string }
+  /** A document the provider stores, to be read whole. */
+  | { readonly fileId: string };
 
 export type ToolName = "file_search" | "web_search" | "code_interpreter" | "file_load";
 
@@ -78,6 +82,8 @@ export interface ProviderCitation {
   readonly snippet?: string;
   /** Unicode code points of the whole answer, end exclusive. */
   readonly span?: { readonly start: number; readonly end: number };
+  /** Where in the file it stands, in words. */
+  readonly position?: string;
 }
 
 export type IncompleteReason = "max_tokens" | "content_filter" | "other";

@@ -2,7 +2,7 @@ import { invariant } from "../lib/assert.ts";
 import type { LlmProvider, ProviderRegistry, ProviderTarget } from "./contract.ts";
 import { createOpenAiResponses } from "./openai-responses/adapter.ts";
 import { openRoutes, type ProviderEntry, type RoutesDeps } from "./routes.ts";
-import { createStorageRegistry } from "./storage/registry.ts";
+import { createStorageRegistry, type LocalStorageOf } from "./storage/registry.ts";
 import type { StorageRegistry } from "./storage-contract.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -15,6 +15,11 @@ const adapterFactories: Partial<Record<ProviderEntry["kind"], (upstreamOf: Upstr
 /** Whether this release speaks the API of that kind of provider. */
 export const hasAdapter = (kind: ProviderEntry["kind"]): boolean => Object.hasOwn(adapterFactories, kind);
 
+export interface RegistryDeps extends RoutesDeps {
+  /** Needed where a provider has `storage_kind: local`. */
+  readonly localStorage?: LocalStorageOf | undefined;
+}
+
 /** The configured providers as models and as storage: both go over the same upstreams. */
 export interface Providers extends ProviderRegistry {
   readonly storage: StorageRegistry;
@@ -24,7 +29,7 @@ export interface Providers extends ProviderRegistry {
  * The configured providers. Throws the errors of `openRoutes`, and for an entry of a kind without an
  * adapter.
  */
-export function createProviderRegistry(deps: RoutesDeps): Providers {
+export function createProviderRegistry(deps: RegistryDeps): Providers {
   for (const [id, { kind }] of Object.entries(deps.providers)) {
     if (!hasAdapter(kind)) throw new Error(`provider ${id}: no adapter for ${kind}`);
   }
@@ -52,7 +57,7 @@ export function createProviderRegistry(deps: RoutesDeps): Providers {
       invariant(adapter !== undefined, `no adapter for ${target.kind}`);
       return adapter;
     },
-    storage: createStorageRegistry(deps.providers, routes),
+    storage: createStorageRegistry(deps.providers, routes, deps.localStorage),
     close: () => routes.close(),
   };
 }

@@ -23,6 +23,11 @@ import {
   listObjects,
 } from "./store.ts";
 
+/** Every call is made for a tenant: rows have no other owner, and nobody's match none. */
+interface OwnedContext extends StorageContext {
+  readonly tenantId: TenantId;
+}
+
 export interface LocalStorageOptions {
   readonly db: Db;
   readonly indexer: Pick<LocalIndexer, "run">;
@@ -44,22 +49,22 @@ export const createLocalStorage = (options: LocalStorageOptions): ProviderStorag
     providerId,
     storageBackend,
     files: {
-      upload: (context, file) => upload(db, providerId, context, file),
-      delete: ({ tenantId }, id) =>
+      upload: (context: OwnedContext, file) => upload(db, providerId, context, file),
+      delete: ({ tenantId }: OwnedContext, id) =>
         answered(async () => {
           if (!isUuid(id)) return;
           await inTransaction(db, (tx) => deleteFile(tx, tenantId, providerId, id));
         }),
-      list: ({ tenantId }) => listed(db, tenantId, providerId, "files"),
+      list: ({ tenantId }: OwnedContext) => listed(db, tenantId, providerId, "files"),
     },
     stores: {
-      create: ({ tenantId }) =>
+      create: ({ tenantId }: OwnedContext) =>
         answered(async () => {
           const storeId = uuidV4();
           await inTransaction(db, (tx) => insertStore(tx, tenantId, providerId, storeId));
           return storeId;
         }),
-      addFile: ({ tenantId }, storeId, fileId) =>
+      addFile: ({ tenantId }: OwnedContext, storeId, fileId) =>
         answered(async () => {
           const file = { tenantId, providerId, fileId, storeId };
           const status = await inTransaction(db, (tx) => addToStore(tx, file));
@@ -70,16 +75,16 @@ export const createLocalStorage = (options: LocalStorageOptions): ProviderStorag
           over.abort();
           return (await findIndexStatus(db, file)) ?? "unknown";
         }),
-      fileStatus: ({ tenantId }, storeId, fileId): Promise<IndexStatus> =>
+      fileStatus: ({ tenantId }: OwnedContext, storeId, fileId): Promise<IndexStatus> =>
         answered(
           async () => (await findIndexStatus(db, { tenantId, providerId, fileId, storeId })) ?? "unknown",
         ),
-      removeFile: ({ tenantId }, storeId, fileId) =>
+      removeFile: ({ tenantId }: OwnedContext, storeId, fileId) =>
         answered(async () => {
           if (!isUuid(storeId) || !isUuid(fileId)) return;
           await inTransaction(db, (tx) => releaseFiles(tx, { tenantId, providerId, storeId }, fileId));
         }),
-      delete: ({ tenantId }, storeId) =>
+      delete: ({ tenantId }: OwnedContext, storeId) =>
         answered(async () => {
           if (!isUuid(storeId)) return;
           await inTransaction(db, async (tx) => {
@@ -87,7 +92,7 @@ export const createLocalStorage = (options: LocalStorageOptions): ProviderStorag
             await deleteStore(tx, tenantId, providerId, storeId);
           });
         }),
-      list: ({ tenantId }) => listed(db, tenantId, providerId, "stores"),
+      list: ({ tenantId }: OwnedContext) => listed(db, tenantId, providerId, "stores"),
     },
   };
 };
@@ -123,7 +128,7 @@ const readName = (name: string): { chatId: string; attachmentId: string } => {
 const upload = async (
   db: Db,
   providerId: string,
-  { tenantId, signal }: StorageContext,
+  { tenantId, signal }: OwnedContext,
   { name, contentType, stream }: StorageUpload,
 ): Promise<{ providerFileId: string; bytes: number }> => {
   const { chatId, attachmentId } = readName(name);

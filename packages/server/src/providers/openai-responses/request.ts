@@ -43,11 +43,11 @@ const inputMessage = (message: ProviderMessage): object[] => {
   return [{ type: "message", role: message.role, content }];
 };
 
-const userPart = (part: ProviderPart): object[] => [
-  "text" in part
-    ? { type: "input_text", text: part.text }
-    : { type: "input_image", file_id: part.imageFileId },
-];
+const userPart = (part: ProviderPart): object[] => {
+  if ("text" in part) return [{ type: "input_text", text: part.text }];
+  if ("imageFileId" in part) return [{ type: "input_image", file_id: part.imageFileId }];
+  return [{ type: "input_file", file_id: part.fileId }];
+};
 
 // An answer has no images of its own.
 const assistantPart = (part: ProviderPart): object[] =>

@@ -5,6 +5,11 @@ import type { Upstream } from "../upstream.ts";
 import { httpStorage, type PathShape } from "./http-storage.ts";
 import { memoryStorage } from "./memory-storage.ts";
 
+/** Makes the storage of a provider whose files we keep (docs/retrieval.md): only the server has a database. */
+export type LocalStorageOf = (
+  labels: Pick<ProviderStorage, "providerId" | "storageBackend">,
+) => ProviderStorage;
+
 /**
  * The storage of the configured providers, by `storage_kind` (attachments.md §13). Each call takes the
  * upstream of its context's tenant, with that upstream's credentials, breaker and caps.
@@ -12,10 +17,11 @@ import { memoryStorage } from "./memory-storage.ts";
 export function createStorageRegistry(
   providers: Readonly<Record<string, ProviderEntry>>,
   routes: Routes,
+  local: LocalStorageOf | undefined,
 ): StorageRegistry {
   const storages = new Map<string, ProviderStorage>();
   for (const [id, entry] of Object.entries(providers)) {
-    const storage = storageOf(id, entry, routes);
+    const storage = storageOf(id, entry, routes, local);
     if (storage !== null) storages.set(id, storage);
   }
   return {
@@ -35,9 +41,18 @@ export function createStorageRegistry(
   };
 }
 
-const storageOf = (providerId: string, entry: ProviderEntry, routes: Routes): ProviderStorage | null => {
+const storageOf = (
+  providerId: string,
+  entry: ProviderEntry,
+  routes: Routes,
+  local: LocalStorageOf | undefined,
+): ProviderStorage | null => {
   const labels = { providerId, storageBackend: entry.storage_backend };
   if (entry.storage_kind === "none") return null;
+  if (entry.storage_kind === "local") {
+    invariant(local !== undefined, "a server with local files has a storage for them");
+    return local(labels);
+  }
   if (entry.storage_kind === "memory") return { ...labels, ...memoryStorage() };
   const upstreamFor = ({ tenantId }: StorageContext): Upstream => {
     const route = routes.find(providerId, tenantId);
