@@ -70,6 +70,7 @@ export interface CitationsEvent {
       readonly start: number;
       readonly end: number;
     } | undefined;
+    readonly position?: string | undefined;
   }>;
 }
 
@@ -131,6 +132,7 @@ export interface ExportedMessage {
       readonly start: number;
       readonly end: number;
     } | undefined;
+    readonly position?: string | undefined;
   }> | undefined;
 }
 
