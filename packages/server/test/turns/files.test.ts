@@ -112,6 +112,26 @@ describe("documents are searched (context.md §8)", () => {
     expect(JSON.stringify(lastRequest(app))).not.toContain("GUARD OF FILES");
   });
 
+  test("without those whose cleanup is not done, until it is", async () => {
+    const kept = await uploaded(app, chatId, "document");
+    const gone = await uploaded(app, chatId, "document", { text: "Ninety secret items are due." });
+    await askAbout(app, chatId, question);
+    expect(lastRequest(app).tools[0]).not.toHaveProperty("filters");
+    expect((await remove(gone)).status).toBe(204);
+    const { events } = await askAbout(app, chatId, "How many secret items are due?");
+    expect(textOf(events)).not.toContain("Ninety");
+    expect(lastRequest(app).tools[0].filters).toEqual({ type: "eq", key: "attachment_id", value: kept });
+    const more = await uploaded(app, chatId, "document");
+    await askAbout(app, chatId, question);
+    expect(lastRequest(app).tools[0].filters).toEqual({
+      type: "or",
+      filters: [more, kept].map((value) => ({ type: "eq", key: "attachment_id", value })),
+    });
+    await app.db.query("update attachments set cleanup_status = 'done' where id = $1", [gone]);
+    await askAbout(app, chatId, question);
+    expect(lastRequest(app).tools[0]).not.toHaveProperty("filters");
+  });
+
   test("never after the last one is deleted (§12.8)", async () => {
     const id = await uploaded(app, chatId, "document");
     expect((await remove(id)).status).toBe(204);
