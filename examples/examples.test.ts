@@ -233,6 +233,17 @@ test("long-conversation.ts", { timeout: 130_000 }, async () => {
   expect(await chatsLeft()).toBe(0);
 });
 
+test("client-upload.ts", async () => {
+  const lines = (await play(process.execPath, "client-upload.ts")).split("\n");
+  expect(lines.slice(-4)).toEqual([
+    "100 %",
+    "client-upload.ts.txt: ready",
+    "completed: Hello from the simulator.",
+    "",
+  ]);
+  expect(await chatsLeft()).toBe(0);
+});
+
 test("an example that is refused says why and fails", async () => {
   const base = app.base.replace(/\/v1$/, "");
   const wrong = run(process.execPath, [`${here}/conversation.ts`, base, "wrong"]);

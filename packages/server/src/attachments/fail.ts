@@ -4,6 +4,7 @@ import type { Db } from "../db/pool.ts";
 import { inTransaction, type Tx } from "../db/tx.ts";
 import { AppError } from "../errors.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
+import { wireMillis } from "../outbox/wire.ts";
 import type { StorageError, StorageErrorCode } from "../providers/storage-contract.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { UploadErrorCode } from "./attachment.ts";
@@ -56,7 +57,7 @@ const settleFailure = async (deps: FailDeps, tx: Tx, upload: FailedUpload): Prom
     tenant_id: row.tenantId,
     chat_id: row.chatId,
     system_request_id: randomUUID(),
-    chat_deleted_at: chatDeletedAt,
+    chat_deleted_at: wireMillis(chatDeletedAt),
   });
   tx.afterCommit(deps.outbox.flush);
 };
@@ -77,7 +78,7 @@ const enqueueCleanup = async (
     vector_store_id: store?.vectorStoreId ?? null,
     storage_backend: storageBackend,
     attachment_kind: kind,
-    deleted_at: at,
+    deleted_at: wireMillis(at),
   });
   tx.afterCommit(outbox.flush);
 };

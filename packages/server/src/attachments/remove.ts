@@ -3,6 +3,7 @@ import type { Db } from "../db/pool.ts";
 import { inTransaction, type Tx } from "../db/tx.ts";
 import { AppError } from "../errors.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
+import { wireMillis } from "../outbox/wire.ts";
 import { attachmentNotFound } from "./attachment.ts";
 import {
   type DeletedAttachment,
@@ -63,7 +64,7 @@ const settle = async (
     vector_store_id: deleted.kind === "document" ? (store?.vectorStoreId ?? null) : null,
     storage_backend: deleted.storageBackend,
     attachment_kind: deleted.kind,
-    deleted_at: deleted.deletedAt,
+    deleted_at: wireMillis(deleted.deletedAt),
   });
   tx.afterCommit(outbox.flush);
 };

@@ -17,7 +17,7 @@ export interface FindOptions {
   readonly timeoutMs?: number;
 }
 
-/** Measured with 10,000 chunks (docs/decisions/0011-local-retrieval.md). */
+/** Measured with 10,000 chunks (docs/decisions/0012-local-retrieval.md). */
 const reach: Reach = { counted: 250, wanted: 600, judged: 1_000, returned: 64 };
 
 /**

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { wireMillis } from "../../src/outbox/wire.ts";
 import { holdLock, releaseLocks, waitingForLocks } from "../crash/support.ts";
 import type { TestApp } from "../support/app.ts";
 import { callers } from "../support/config.ts";
@@ -69,7 +70,7 @@ describe("DELETE of an attachment (attachments.md §11)", () => {
           vector_store_id: store?.vector_store_id,
           storage_backend: "sim",
           attachment_kind: "document",
-          deleted_at: row.deleted_at,
+          deleted_at: wireMillis(row.deleted_at ?? ""),
         },
       },
     ]);
