@@ -85,6 +85,13 @@ describe("documents of a provider without storage (docs/retrieval.md)", () => {
     expect(citationsIn(await replayed.rest())).toEqual(citationsIn(events));
   });
 
+  test("are quoted to the model, which answers from them", async () => {
+    const id = await uploaded(app, chatId, "document", { text: lease });
+    const { events } = await askAbout(app, chatId, "How much is the deposit?");
+    expect(textOf(events)).toBe('Your document says: "The deposit is two thousand euros." [cite:1]');
+    expect(citationsIn(events)).toMatchObject([{ attachment_id: id }]);
+  });
+
   test("leave no markers of old answers in the context of the next", async () => {
     await uploaded(app, chatId, "document", { text: lease });
     app.simulator.enqueue({ events: [{ text: "In March [cite:1]." }] });
