@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { Tree } from "../../src/config/tree.ts";
 import { calm, newGate } from "../attachments/support.ts";
 import type { TestApp } from "../support/app.ts";
-import { callers } from "../support/config.ts";
+import { callers, modelEntry } from "../support/config.ts";
 import { textOf } from "../support/stream.ts";
 import {
   askAbout,
@@ -137,6 +138,46 @@ describe("documents are searched (context.md §8)", () => {
     expect((await remove(id)).status).toBe(204);
     const { events } = await askAbout(app, chatId, question);
     expect([textOf(events), toolsOf(app)]).toEqual(["Hello from the simulator.", []]);
+  });
+});
+
+describe("tools with files are left out, and the turn goes on (policy.md §5)", () => {
+  const noTools = { web_search: true, file_search: false, code_interpreter: false };
+  const general = modelEntry("x")["general_config"] as Tree;
+  test.each<[string, Tree]>([
+    [
+      "by their kill switches",
+      { kill_switches: { disable_file_search: true, disable_code_interpreter: true } },
+    ],
+    [
+      "when the model does not support them",
+      {
+        model_catalog: [
+          modelEntry("seeing", {
+            preference: { is_default: true, sort_order: 0 },
+            general_config: {
+              ...general,
+              tool_support: { ...(general["tool_support"] as Tree), ...noTools },
+            },
+          }),
+        ],
+      },
+    ],
+  ])("%s", async (_what, policy) => {
+    await uploaded(app, chatId, "document");
+    await uploaded(app, chatId, "sheet");
+    const other = await startFilesApp({
+      config: { plugins: { model_policy: { static: policy } } },
+      database: app.database,
+      simulator: app.simulator,
+    });
+    try {
+      const { events } = await askAbout(other, chatId, question);
+      expect([textOf(events), toolsOf(other)]).toEqual(["Hello from the simulator.", []]);
+      expect(lastRequest(other).metadata.feature).toBe("none");
+    } finally {
+      await other.close();
+    }
   });
 });
 
