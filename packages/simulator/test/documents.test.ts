@@ -191,3 +191,30 @@ describe("faults", () => {
     expect([await read(), await read()]).toEqual([503, otherwise]);
   });
 });
+
+describe("passages a request brings along", () => {
+  const textOf = async (simulator: Simulator, before: string, question: string): Promise<unknown> => {
+    const texts = [before, question];
+    const input = texts.map((text) => ({ role: "user", content: [{ type: "input_text", text }] }));
+    const response = await post(simulator, "/v1/responses", { model: "m", stream: true, input });
+    const final = finalOf(readEvents(Buffer.from(await response.arrayBuffer())));
+    return at(final, "output", 0, "content", 0, "text");
+  };
+  const passages = [
+    "Passages of documents.",
+    '[cite:1] "lease.txt", lines 1–2\n> The lease ends in March.\n> Bring cake.',
+    '[cite:2] "other.txt", line 1\n> Nothing here.',
+  ].join("\n\n");
+
+  test("are answered from, the best first, with the marker behind what is taken", async () => {
+    const simulator = await simulatorFor();
+    expect(await textOf(simulator, passages, "When does the lease end?")).toBe(
+      'Your document says: "The lease ends in March." [cite:1]',
+    );
+  });
+
+  test("are none when the message before says something else", async () => {
+    const simulator = await simulatorFor();
+    expect(await textOf(simulator, "> quoted, see [cite:1] there", "Hi")).toBe("Hello from the simulator.");
+  });
+});

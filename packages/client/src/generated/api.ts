@@ -312,7 +312,7 @@ export interface Operations {
     readonly query: Readonly<Record<string, never>>;
     readonly body: AttachmentUpload;
     readonly response: Attachment;
-    readonly code: "attachment_not_found" | "chat_not_found" | "configuration_error" | "document_limit_exceeded" | "feature_not_licensed" | "file_too_large" | "forbidden" | "images_disabled" | "internal_error" | "invalid_request" | "provider_mismatch" | "provider_rejected" | "provider_unavailable" | "quota_exceeded" | "response_parse_error" | "service_unavailable" | "shutting_down" | "storage_limit_exceeded" | "too_many_requests" | "unauthorized" | "unsupported_file_type" | "upload_concurrency_limit" | "vector_store_race" | "vector_store_timeout";
+    readonly code: "attachment_not_found" | "chat_not_found" | "configuration_error" | "document_limit_exceeded" | "feature_not_licensed" | "file_too_large" | "forbidden" | "images_disabled" | "internal_error" | "invalid_request" | "provider_mismatch" | "provider_rejected" | "provider_unavailable" | "quota_exceeded" | "response_parse_error" | "service_unavailable" | "shutting_down" | "storage_limit_exceeded" | "too_many_requests" | "unauthorized" | "unsupported_file_type" | "unsupported_media" | "upload_concurrency_limit" | "vector_store_race" | "vector_store_timeout";
   };
   /** GET /chats/{id}/attachments/{attachment_id}: Read an attachment */
   readonly getAttachment: {

@@ -18,5 +18,6 @@ export const modelStorage = (
   return {
     backend: found.storageBackend,
     local: config.providers[found.providerId]?.storage_kind === "local",
+    filters: config.providers[providerId]?.supports_file_search_filters === true,
   };
 };

@@ -12,11 +12,15 @@ export interface Admission {
   readonly maxFileSizeMb: number;
   readonly codeInterpreter: boolean;
   readonly images: boolean;
+  /** The storage is our own database: only what we search ourselves is of use there. */
+  readonly local: boolean;
 }
 
 export interface AdmitDeps {
   readonly policy: Pick<PolicyService, "resolve">;
   readonly storage: Pick<StorageRegistry, "forModelProvider">;
+  /** Whether a storage is our own database (docs/retrieval.md). */
+  readonly isLocal: (storage: ProviderStorage) => boolean;
 }
 
 /**
@@ -42,8 +46,13 @@ export const admitUpload = async (
     maxFileSizeMb,
     codeInterpreter: toolSupport.codeInterpreter && !snapshot.killSwitches.disableCodeInterpreter,
     images: !snapshot.killSwitches.disableImages,
+    local: deps.isLocal(storage),
   };
 };
+
+/** A spreadsheet is text like any other where no provider computes with it (docs/retrieval.md). */
+export const typeWithin = (type: FileType, { local }: Pick<Admission, "local">): FileType =>
+  local && type.purpose === "code_interpreter" ? { ...type, purpose: "file_search" } : type;
 
 /** Refuses a file that could be used for nothing (attachments.md §6). */
 export const refuseUseless = (type: FileType, admission: Admission): void => {
@@ -52,6 +61,9 @@ export const refuseUseless = (type: FileType, admission: Admission): void => {
   }
   if (type.kind === "image" && !admission.images) {
     throw new AppError("images_disabled", { detail: "Images are switched off." });
+  }
+  if (type.kind === "image" && admission.local) {
+    throw new AppError("unsupported_media", { detail: "The model of this chat cannot be given images." });
   }
 };
 

@@ -19,9 +19,11 @@ export interface ChatFiles {
   readonly documents: readonly ChatDocument[];
   /** Null before the first document is indexed, and while its store is being made. */
   readonly store: { readonly vectorStoreId: string; readonly backend: string } | null;
+  /** The store may still hold files that were deleted, or never became ready: their cleanup is not done. */
+  readonly hasLeftovers: boolean;
 }
 
-export const noFiles: ChatFiles = { documents: [], store: null };
+const noFiles: ChatFiles = { documents: [], store: null, hasLeftovers: false };
 
 // Index attachments_live_idx; a chat without files costs one look into it. Upload bounds the documents of a
 // chat (attachments.md §7).
@@ -31,7 +33,15 @@ const select: Statement = {
     select
       a.id, a.filename, a.provider_file_id as "providerFileId", a.storage_backend as backend,
       a.for_file_search as "forFileSearch", a.for_code_interpreter as "forCodeInterpreter",
-      a.doc_summary as summary, s.vector_store_id as "vectorStoreId", s.provider as "storeBackend"
+      a.doc_summary as summary, s.vector_store_id as "vectorStoreId", s.provider as "storeBackend",
+      exists (
+        select 1
+        from attachments left_over
+        where left_over.tenant_id = $1
+          and left_over.chat_id = $2
+          and left_over.for_file_search
+          and left_over.cleanup_status in ('pending', 'failed')
+      ) as "hasLeftovers"
     from attachments a
     left join chat_vector_stores s on s.tenant_id = a.tenant_id and s.chat_id = a.chat_id
     where a.tenant_id = $1
@@ -45,6 +55,7 @@ const select: Statement = {
 interface Row extends ChatDocument {
   readonly vectorStoreId: string | null;
   readonly storeBackend: string | null;
+  readonly hasLeftovers: boolean;
 }
 
 /** The ready documents of an already loaded chat and the store they are indexed in: one statement. */
@@ -56,9 +67,10 @@ export const findChatFiles = async (
   const { rows } = await db.query<Row>(select, [tenantId, chatId]);
   const [first] = rows;
   if (first === undefined) return noFiles;
-  const { vectorStoreId, storeBackend: backend } = first;
+  const { vectorStoreId, storeBackend: backend, hasLeftovers } = first;
   return {
-    documents: rows.map(({ vectorStoreId: _store, storeBackend: _backend, ...document }) => document),
+    documents: rows,
     store: vectorStoreId === null || backend === null ? null : { vectorStoreId, backend },
+    hasLeftovers,
   };
 };

@@ -94,6 +94,7 @@ const registerUpload = (api: ApiServer, deps: AttachmentRoutesDeps): void => {
             "attachment_not_found",
             "forbidden",
             "images_disabled",
+            "unsupported_media",
             "document_limit_exceeded",
             "storage_limit_exceeded",
             "provider_mismatch",

@@ -152,7 +152,7 @@ const markReady = (
     if (type.kind === "image") await addImageBytes(tx, actor, ready.sizeBytes);
     if (type.purpose !== "file_search") return ready;
     await countIndexedFiles(tx, row, 1);
-    if (!deps.docSummaries) return ready;
+    if (!deps.docSummaries || type.extension === "xlsx") return ready;
     await deps.outbox.enqueueDocSummary(tx, {
       tenant_id: row.tenantId,
       chat_id: row.chatId,

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Actor } from "../auth/actor.ts";
 import { AppError, type ErrorCode } from "../errors.ts";
-import { type Admission, type AdmitDeps, admitUpload, invalid, refuseUseless } from "./admit.ts";
+import { type Admission, type AdmitDeps, admitUpload, invalid, refuseUseless, typeWithin } from "./admit.ts";
 import type { Attachment } from "./attachment.ts";
 import { openBody } from "./body.ts";
 import { cleanFilename } from "./filename.ts";
@@ -74,9 +74,10 @@ const receive = async (
   actor: Actor,
   { raw, chatId, correlationId, signal, begun }: UploadRequest,
   admission: Admission,
-  { part, filename, type: declared }: Received,
+  { part, filename, type: declaredType }: Received,
 ): Promise<Attachment> => {
   const { storage } = admission;
+  const declared = typeWithin(declaredType, admission);
   const limit = sizeLimit(deps.limits, declared.kind, admission.maxFileSizeMb);
   const sizeHint = Number(raw.headers["content-length"] ?? 0);
   if (limit === 0 || sizeHint - framingBytes > limit) throw tooLarge(limit);

@@ -23,6 +23,8 @@ export interface ContextInput {
   readonly imageFileIds: readonly string[];
   /** The store the provider searches; null where nothing is searched, or by us. */
   readonly vectorStoreId: string | null;
+  /** The attachments the provider may search in it; null for all. */
+  readonly searchedOnly: readonly string[] | null;
   /** File search is ours: room for the passages it will find (docs/retrieval.md). */
   readonly searchedHere: boolean;
   /** Provider file ids; not empty when the code interpreter is offered. */
@@ -150,7 +152,7 @@ const currentMessage = ({ userText, imageFileIds }: ContextInput): ProviderMessa
 });
 
 const toolsOf = (input: ContextInput): ProviderTool[] => {
-  const { model, offered, vectorStoreId, codeFileIds } = input;
+  const { model, offered, vectorStoreId, searchedOnly, codeFileIds } = input;
   const tools: ProviderTool[] = [];
   if (offered.fileSearch && !input.searchedHere) {
     invariant(vectorStoreId !== null, "file search is offered only with a vector store");
@@ -158,6 +160,7 @@ const toolsOf = (input: ContextInput): ProviderTool[] => {
       kind: "file_search",
       vectorStoreIds: [vectorStoreId],
       maxNumResults: model.maxNumResults,
+      ...(searchedOnly === null ? {} : { onlyAttachments: searchedOnly }),
     });
   }
   if (offered.webSearch) tools.push({ kind: "web_search", searchContextSize: model.webSearchContextSize });

@@ -43,6 +43,8 @@ export type ProviderTool =
       readonly kind: "file_search";
       readonly vectorStoreIds: readonly string[];
       readonly maxNumResults?: number;
+      /** Only files whose attribute `attachment_id` is one of these. */
+      readonly onlyAttachments?: readonly string[];
     }
   | { readonly kind: "web_search"; readonly searchContextSize: "low" | "medium" | "high" }
   | { readonly kind: "code_interpreter"; readonly fileIds: readonly string[] }

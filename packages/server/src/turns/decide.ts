@@ -257,6 +257,7 @@ const assemble = (
     userText: plan.request.content,
     imageFileIds: images.flatMap((image) => image.providerFileId ?? []),
     vectorStoreId: readable.vectorStoreId,
+    searchedOnly: readable.searchedOnly,
     searchedHere: readable.searchedHere,
     codeFileIds: readable.codeFileIds,
     docSummaries: locked.files.documents.flatMap(({ filename, summary }) =>

@@ -60,9 +60,12 @@ interface Search {
   readonly closed: () => void;
 }
 
+/** Only of the documents of the context: a later one could not be cited (context.md §8.1). */
 const found = async (deps: SearchDeps, turn: SearchingTurn): Promise<readonly Excerpt[]> => {
   try {
-    return await deps.findPassages(turn.actor.tenantId, turn.chatId, turn.search);
+    const passages = await deps.findPassages(turn.actor.tenantId, turn.chatId, turn.search);
+    const known = new Set([...turn.files.values()].map(({ attachmentId }) => attachmentId));
+    return passages.filter(({ attachmentId }) => known.has(attachmentId));
   } catch (error) {
     deps.logger.warn({ err: error, turn_id: turn.id }, "the documents of the chat could not be searched");
     return [];

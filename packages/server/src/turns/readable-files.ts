@@ -7,12 +7,16 @@ export interface ModelStorage {
   readonly backend: string;
   /** Our own database (docs/retrieval.md): the provider knows none of these files. */
   readonly local: boolean;
+  /** Its search can be limited to some files (`supports_file_search_filters`). */
+  readonly filters: boolean;
 }
 
 /** What of a chat's files one candidate model can read (policy.md §5). */
 export interface ReadableFiles {
   /** The store its `file_search` looks into; null when there is nothing to search. */
   readonly vectorStoreId: string | null;
+  /** The attachments it looks at; null for the whole store. */
+  readonly searchedOnly: readonly string[] | null;
   /** There is something to search, and we search it. */
   readonly searchedHere: boolean;
   /** Provider file ids for its code interpreter, oldest first. */
@@ -28,9 +32,14 @@ export const readableFiles = (files: ChatFiles, storage: ModelStorage | null): R
   const within = documents.filter(({ backend }) => backend === storage?.backend);
   const searchable =
     store !== null && store.backend === storage?.backend && within.some((one) => one.forFileSearch);
-  if (storage?.local === true) return { vectorStoreId: null, searchedHere: searchable, codeFileIds: [] };
+  if (storage?.local === true) {
+    return { vectorStoreId: null, searchedOnly: null, searchedHere: searchable, codeFileIds: [] };
+  }
+  // Until its cleanup is done a deleted file is still in the store: nobody wants to be answered from it.
+  const filtered = files.hasLeftovers && storage?.filters === true;
   return {
     vectorStoreId: searchable ? store.vectorStoreId : null,
+    searchedOnly: filtered ? within.filter((one) => one.forFileSearch).map(({ id }) => id) : null,
     searchedHere: false,
     codeFileIds: within
       .filter((one) => one.forCodeInterpreter)

@@ -58,6 +58,7 @@ const inputs: fc.Arbitrary<ContextInput> = fc
     userText: text(40).map((message) => `current/${message}`),
     imageFileIds: fc.array(fc.string({ minLength: 1 }), { maxLength: 4 }),
     vectorStoreId: fc.constant("vs"),
+    searchedOnly: fc.constant(null),
     searchedHere: fc.boolean(),
     codeFileIds: fc.constant(["f"]),
     docSummaries: fc

@@ -68,6 +68,7 @@ export const input = (change: Partial<ContextInput> = {}): ContextInput => ({
   userText: "now",
   imageFileIds: [],
   vectorStoreId: null,
+  searchedOnly: null,
   searchedHere: false,
   codeFileIds: [],
   docSummaries: [],

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { Tree } from "../../src/config/tree.ts";
 import { calm, newGate } from "../attachments/support.ts";
 import type { TestApp } from "../support/app.ts";
-import { callers } from "../support/config.ts";
+import { callers, modelEntry } from "../support/config.ts";
 import { textOf } from "../support/stream.ts";
 import {
   askAbout,
@@ -112,11 +113,71 @@ describe("documents are searched (context.md §8)", () => {
     expect(JSON.stringify(lastRequest(app))).not.toContain("GUARD OF FILES");
   });
 
+  test("without those whose cleanup is not done, until it is", async () => {
+    const kept = await uploaded(app, chatId, "document");
+    const gone = await uploaded(app, chatId, "document", { text: "Ninety secret items are due." });
+    await askAbout(app, chatId, question);
+    expect(lastRequest(app).tools[0]).not.toHaveProperty("filters");
+    expect((await remove(gone)).status).toBe(204);
+    const { events } = await askAbout(app, chatId, "How many secret items are due?");
+    expect(textOf(events)).not.toContain("Ninety");
+    expect(lastRequest(app).tools[0].filters).toEqual({ type: "eq", key: "attachment_id", value: kept });
+    const more = await uploaded(app, chatId, "document");
+    await askAbout(app, chatId, question);
+    expect(lastRequest(app).tools[0].filters).toEqual({
+      type: "or",
+      filters: [more, kept].map((value) => ({ type: "eq", key: "attachment_id", value })),
+    });
+    await app.db.query("update attachments set cleanup_status = 'done' where id = $1", [gone]);
+    await askAbout(app, chatId, question);
+    expect(lastRequest(app).tools[0]).not.toHaveProperty("filters");
+  });
+
   test("never after the last one is deleted (§12.8)", async () => {
     const id = await uploaded(app, chatId, "document");
     expect((await remove(id)).status).toBe(204);
     const { events } = await askAbout(app, chatId, question);
     expect([textOf(events), toolsOf(app)]).toEqual(["Hello from the simulator.", []]);
+  });
+});
+
+describe("tools with files are left out, and the turn goes on (policy.md §5)", () => {
+  const noTools = { web_search: true, file_search: false, code_interpreter: false };
+  const general = modelEntry("x")["general_config"] as Tree;
+  test.each<[string, Tree]>([
+    [
+      "by their kill switches",
+      { kill_switches: { disable_file_search: true, disable_code_interpreter: true } },
+    ],
+    [
+      "when the model does not support them",
+      {
+        model_catalog: [
+          modelEntry("seeing", {
+            preference: { is_default: true, sort_order: 0 },
+            general_config: {
+              ...general,
+              tool_support: { ...(general["tool_support"] as Tree), ...noTools },
+            },
+          }),
+        ],
+      },
+    ],
+  ])("%s", async (_what, policy) => {
+    await uploaded(app, chatId, "document");
+    await uploaded(app, chatId, "sheet");
+    const other = await startFilesApp({
+      config: { plugins: { model_policy: { static: policy } } },
+      database: app.database,
+      simulator: app.simulator,
+    });
+    try {
+      const { events } = await askAbout(other, chatId, question);
+      expect([textOf(events), toolsOf(other)]).toEqual(["Hello from the simulator.", []]);
+      expect(lastRequest(other).metadata.feature).toBe("none");
+    } finally {
+      await other.close();
+    }
   });
 });
 

@@ -1,10 +1,19 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { newGate } from "../attachments/support.ts";
+import { newGate, upload } from "../attachments/support.ts";
+import { xlsx } from "../retrieval/documents.ts";
 import { eventually, type TestApp } from "../support/app.ts";
 import { modelEntry } from "../support/config.ts";
 import { textOf } from "../support/stream.ts";
-import { askAbout, citationsIn, lastRequest, startFilesApp, toolsOf, uploaded } from "./files-support.ts";
-import { ended, eventsOf, samples } from "./support.ts";
+import {
+  askAbout,
+  citationsIn,
+  lastRequest,
+  png,
+  startFilesApp,
+  toolsOf,
+  uploaded,
+} from "./files-support.ts";
+import { attach, ended, eventsOf, samples, someoneWaits, whileLocked } from "./support.ts";
 
 let app: TestApp;
 let chatId: string;
@@ -76,6 +85,13 @@ describe("documents of a provider without storage (docs/retrieval.md)", () => {
     expect(citationsIn(await replayed.rest())).toEqual(citationsIn(events));
   });
 
+  test("are quoted to the model, which answers from them", async () => {
+    const id = await uploaded(app, chatId, "document", { text: lease });
+    const { events } = await askAbout(app, chatId, "How much is the deposit?");
+    expect(textOf(events)).toBe('Your document says: "The deposit is two thousand euros." [cite:1]');
+    expect(citationsIn(events)).toMatchObject([{ attachment_id: id }]);
+  });
+
   test("leave no markers of old answers in the context of the next", async () => {
     await uploaded(app, chatId, "document", { text: lease });
     app.simulator.enqueue({ events: [{ text: "In March [cite:1]." }] });
@@ -135,7 +151,6 @@ describe("documents of a provider without storage (docs/retrieval.md)", () => {
     const calls = () => app.simulator.requests().filter(({ path }) => path.endsWith("/responses")).length;
     const before = calls();
     const lock = "lock table local_chunks in access exclusive mode";
-    const { whileLocked, someoneWaits } = await import("./support.ts");
     const requestId = crypto.randomUUID();
     await whileLocked(app, lock, async () => {
       const stream = await app.send(chatId, { content: question, request_id: requestId });
@@ -150,16 +165,37 @@ describe("documents of a provider without storage (docs/retrieval.md)", () => {
 });
 
 describe("images and spreadsheets that lie in our own database", () => {
-  test("an image is refused where the provider cannot be given it", async () => {
-    const image = await uploaded(app, chatId, "image");
+  test("an image is refused by the upload, and by the message if it is there all the same", async () => {
+    const { status, body } = await upload(app, chatId, {
+      filename: "a.png",
+      type: "image/png",
+      bytes: await png(),
+    });
+    expect([status, body.code]).toEqual([415, "unsupported_media"]);
+    const image = await attach(app, chatId);
     const stream = await app.send(chatId, { content: "see", attachment_ids: [image] });
     expect(await stream.problem()).toMatchObject({ status: 415, code: "unsupported_media" });
   });
 
-  test("a spreadsheet is in no container", async () => {
-    await uploaded(app, chatId, "sheet");
-    await askAbout(app, chatId, "sum it up");
+  test("a spreadsheet is searched like any document, and is in no container", async () => {
+    const { status, body } = await upload(app, chatId, {
+      filename: "fees.xlsx",
+      type: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+      bytes: xlsx("Fees", [
+        ["fees", "euros"],
+        ["entry", 12],
+      ]),
+    });
+    expect([status, body.status]).toEqual([201, "ready"]);
+    await askAbout(app, chatId, "What are the fees?");
     expect(toolsOf(app)).toEqual([]);
+    expect(messagesSent().at(-2)).toContain("fees.xlsx");
+  });
+
+  test("a question whose words are nowhere gets what the documents begin with", async () => {
+    await uploaded(app, chatId, "document", { text: lease });
+    await askAbout(app, chatId, "Worum geht es?");
+    expect(messagesSent().at(-2)).toContain("> The lease ends in March 2031.");
   });
 });
 

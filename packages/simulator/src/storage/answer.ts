@@ -8,6 +8,28 @@ import type { VectorStores } from "./vector-stores.ts";
 /** Asks for a document as such, so that the beginning of one is an answer. */
 const aboutDocuments = /\b(?:attach\w*|documents?|files?|pdfs?|pages?|uploads?|summar\w+)\b/i;
 
+const passageHead = /^\[cite:(\d+)\] .*$/gm;
+
+/**
+ * An answer from passages the request brings along, as a server sends them that searches by itself: each has
+ * a head with its marker, then its lines behind ">". The marker of the passage is put behind what is taken
+ * from it. Null without passages.
+ */
+export const quotedAnswer = ({ textBefore, lastUserText }: ModelRequest): Scenario | null => {
+  const heads = [...textBefore.matchAll(passageHead)];
+  const passages = heads.map((head, at) => {
+    const lines = textBefore
+      .slice(head.index, heads[at + 1]?.index)
+      .split("\n")
+      .slice(1);
+    const text = lines.flatMap((line) => (line.startsWith("> ") ? [line.slice(2)] : [])).join("\n");
+    return { marker: `[cite:${head[1]}]`, excerpt: excerptOf(text, lastUserText) };
+  });
+  const [best] = passages.filter(({ excerpt }) => excerpt !== "");
+  if (best === undefined) return null;
+  return { name: "passages", events: [{ text: `Your document says: "${best.excerpt}" ${best.marker}` }] };
+};
+
 /**
  * An answer from the documents a request offers to search: the sentence that fits the last user message
  * best, with its file cited. Null when nothing fits.
@@ -17,7 +39,7 @@ export const documentAnswer = (
   stores: VectorStores,
   request: ModelRequest,
 ): Scenario | null => {
-  if (!request.offered.has("file_search")) return null;
+  if (!request.offered.has("file_search")) return quotedAnswer(request);
   const question = request.lastUserText.replace(/^FILESEARCH:\s*/, "");
   const hit = bestHit(files, stores, request, question);
   if (hit === null) return null;

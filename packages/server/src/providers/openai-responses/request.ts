@@ -69,6 +69,7 @@ const wireTool = (tool: ProviderTool): object[] => {
           type: "file_search",
           vector_store_ids: tool.vectorStoreIds,
           ...(tool.maxNumResults === undefined ? {} : { max_num_results: tool.maxNumResults }),
+          ...(tool.onlyAttachments === undefined ? {} : { filters: attachmentFilter(tool.onlyAttachments) }),
         },
       ];
     case "web_search":
@@ -78,6 +79,12 @@ const wireTool = (tool: ProviderTool): object[] => {
     case "function":
       return [];
   }
+};
+
+/** Equalities: the list of an `in` is written in more than one way. */
+const attachmentFilter = (ids: readonly string[]): object => {
+  const filters = ids.map((value) => ({ type: "eq", key: "attachment_id", value }));
+  return filters.length === 1 ? (filters[0] ?? {}) : { type: "or", filters };
 };
 
 /** `api_params` as the API wants them: reasoning models refuse sampling parameters. */
