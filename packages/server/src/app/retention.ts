@@ -9,6 +9,7 @@ import { purgeDeadLetters } from "../outbox/dead-letters.ts";
 import { deleteExpiredSnapshots } from "../policy/retention.ts";
 import { deleteExpiredUsage } from "../quota/retention.ts";
 import { hasRunningTurn } from "../turns/chat-store.ts";
+import { expireLogs } from "../turns/expire-logs.ts";
 import { type LeaderJob, startLeaderJob } from "./jobs.ts";
 import { purgeDeps } from "./purge.ts";
 import type { Opened } from "./shutdown.ts";
@@ -46,6 +47,11 @@ export const retentionJobs = (parts: RetentionParts): readonly LeaderJob[] => {
       name: "dead_letter_retention",
       ...hourly,
       run: (signal) => purgeDeadLetters(parts, letters, { actor: "retention", signal }),
+    },
+    {
+      name: "turn_log_retention",
+      ...hourly,
+      run: (signal) => expireLogs(db, config.resume.retention_secs, signal),
     },
   ];
 };
