@@ -6,7 +6,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { RunningTurns } from "./cancellation.ts";
 import { encodeEvent, type StreamEvent, StreamGrammar } from "./grammar.ts";
 import { readEventsAfter } from "./log-store.ts";
-import type { LogReaders } from "./readers.ts";
+import type { LogPage, LogReaders } from "./readers.ts";
 import type { OpenStream } from "./relay.ts";
 
 export interface FollowDeps {
@@ -94,13 +94,11 @@ const play = async (
 };
 
 /** Undefined while the database is busy or away: the reader waits as the turn itself does. */
-const look = async (
-  deps: FollowDeps,
-  turn: FollowedTurn,
-  after: number,
-): Promise<Awaited<ReturnType<typeof readEventsAfter>> | undefined> => {
+const look = async (deps: FollowDeps, turn: FollowedTurn, after: number): Promise<LogPage | undefined> => {
   try {
-    return await readEventsAfter(deps.db, turn, after, deps.channelCapacity);
+    return await deps.readers.look(turn.id, after, () =>
+      readEventsAfter(deps.db, turn, after, deps.channelCapacity),
+    );
   } catch (error) {
     if (!isTransient(error)) throw error;
     deps.logger.debug({ err: error, turn_id: turn.id }, "turn log not read, tried again");
