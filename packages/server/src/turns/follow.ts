@@ -76,6 +76,9 @@ const play = async (
   let { after } = turn;
   while (!client.closed) {
     growth.reset();
+    // A process that stops lets its readers go: without an end they come back, to another one. Judged before
+    // the look, which then finds the end of a turn that ended here.
+    const leaving = deps.running.stopped !== null && !deps.running.has(turn.id);
     const found = await look(deps, turn, after);
     const events = found?.events ?? [];
     // A place is missing when the database server lost its last moments, or the log expired meanwhile.
@@ -87,8 +90,7 @@ const play = async (
     if (events.length > 0) continue;
     // One snapshot: a turn that has ended has its end in the log, or none will come.
     if (found !== undefined && found?.state !== "running") return void write(client, grammar, [interrupted]);
-    // A process that stops lets its readers go: without an end they come back, to another one.
-    if (deps.running.stopped !== null && !deps.running.has(turn.id)) return;
+    if (leaving) return;
     await growth.wait();
   }
 };
