@@ -3,6 +3,7 @@ import type { Queryable } from "../db/pool.ts";
 import { invariant } from "../lib/assert.ts";
 import { findAnswer } from "../messages/store.ts";
 import type { StreamEvent } from "./grammar.ts";
+import { type LiveAttachments, liveCitations } from "./live-citations.ts";
 import type { TurnLookup } from "./store.ts";
 
 /**
@@ -13,11 +14,7 @@ import type { TurnLookup } from "./store.ts";
 export const replayEvents = async (
   deps: {
     readonly db: Queryable;
-    readonly liveAttachments: (
-      tenantId: TenantId,
-      chatId: string,
-      ids: readonly string[],
-    ) => Promise<Set<string>>;
+    readonly liveAttachments: LiveAttachments;
   },
   tenantId: TenantId,
   chatId: string,
@@ -29,9 +26,7 @@ export const replayEvents = async (
   invariant(answer !== null, "the message of a completed turn is stored");
   const effectiveModel = turn.effectiveModel ?? selectedModel;
   const cited = answer.citations ?? [];
-  const ids = cited.flatMap((item) => (item.attachment_id === undefined ? [] : [item.attachment_id]));
-  const live = ids.length === 0 ? new Set<string>() : await deps.liveAttachments(tenantId, chatId, ids);
-  const citations = cited.filter((item) => item.attachment_id === undefined || live.has(item.attachment_id));
+  const citations = await liveCitations(deps.liveAttachments, { tenantId, chatId }, cited);
   const known = answer.inputTokens > 0n || answer.outputTokens > 0n;
   return [
     {

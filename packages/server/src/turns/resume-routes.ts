@@ -7,7 +7,7 @@ import type { ApiServer } from "../http/server.ts";
 import { openSse, type SseWriter } from "../http/sse.ts";
 import { uuidV4 } from "../lib/id.ts";
 import { turnStream } from "./event-schemas.ts";
-import { type FollowDeps, followTurn } from "./follow.ts";
+import { type FollowDeps, type FollowedTurn, followTurn } from "./follow.ts";
 import { encodeEvent, type StreamEvent } from "./grammar.ts";
 import { findTurnForResume, type TurnForResume } from "./log-store.ts";
 import { errorEvent } from "./outcome.ts";
@@ -16,7 +16,6 @@ import { turnPath } from "./routes.ts";
 
 export interface ResumeRoutesDeps extends FollowDeps {
   readonly authorizer: Parameters<typeof enterChat>[0]["authorizer"];
-  readonly liveAttachments: Parameters<typeof replayEvents>[0]["liveAttachments"];
   readonly silenceMs: number;
   readonly stalledMs: number;
 }
@@ -101,7 +100,11 @@ const resume = async (
     openSse(reply, { silenceMs: deps.silenceMs, stalledMs: deps.stalledMs, onSilence });
   if (turn.lastSeq !== null && turn.started !== null) {
     if (after > turn.lastSeq) throw badId("names an event that this turn does not have");
-    return followTurn(deps, followed(turn, actor.tenantId, turn.started, turn.lastSeq, after), open);
+    return followTurn(
+      deps,
+      followed(turn, { tenantId: actor.tenantId, chatId }, turn.started, turn.lastSeq, after),
+      open,
+    );
   }
   if (turn.state === "running") {
     throw new AppError("not_resumable", { detail: "This turn runs and was not opened to be resumed." });
@@ -117,13 +120,13 @@ const resume = async (
 
 const followed = (
   turn: TurnForResume,
-  tenantId: Parameters<typeof findTurnForResume>[1],
+  chat: Pick<FollowedTurn, "tenantId" | "chatId">,
   started: NonNullable<TurnForResume["started"]>,
   lastSeq: number,
   after: number,
-): Parameters<typeof followTurn>[1] => ({
+): FollowedTurn => ({
   id: turn.id,
-  tenantId,
+  ...chat,
   started: { event: "stream_started", data: { ...started, is_new_turn: false } },
   // Who has the end already gets it once more: no stream ends without it.
   after: turn.state === "running" ? after : Math.min(after, lastSeq - 1),

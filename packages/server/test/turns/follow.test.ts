@@ -39,7 +39,7 @@ const client = () => {
 
 test("the reader of a process that stops is told of an end that comes while it looks", async () => {
   const chatId = await newChat(database.db, actor);
-  const turn = { id: randomUUID(), tenantId: actor.tenantId };
+  const turn = { id: randomUUID(), tenantId: actor.tenantId, chatId };
   await insertRunningTurn(database.db, actor, { id: turn.id, chatId });
   await appendEvents(database.db, turn, [{ event: "delta", data: { type: "text", content: "a" }, seq: 1 }]);
   const running = new RunningTurns();
@@ -76,7 +76,7 @@ test("the reader of a process that stops is told of an end that comes while it l
     data: { request_id: "", message_id: "", is_new_turn: false },
   } as const;
   await followTurn(
-    { db, logger: noLogger, readers, running, channelCapacity: 32 },
+    { db, logger: noLogger, readers, running, channelCapacity: 32, liveAttachments: async () => new Set() },
     { ...turn, started, after: 0 },
     () => writer,
   );
