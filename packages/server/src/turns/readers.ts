@@ -37,6 +37,13 @@ export class LogReaders {
     this.#isWrittenHere = isWrittenHere;
   }
 
+  /** Readers in this process. */
+  get size(): number {
+    let size = 0;
+    for (const { wakes } of this.#audiences.values()) size += wakes.size;
+    return size;
+  }
+
   /** Calls `wake` whenever the log may have grown; returns how to stop, which may be called again. */
   enter(turnId: string, wake: () => void): () => void {
     const audience = this.#audiences.get(turnId) ?? {

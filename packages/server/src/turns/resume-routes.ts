@@ -18,6 +18,8 @@ export interface ResumeRoutesDeps extends FollowDeps {
   readonly authorizer: Parameters<typeof enterChat>[0]["authorizer"];
   readonly silenceMs: number;
   readonly stalledMs: number;
+  /** `streaming.max_active_streams`; 0 = no limit. */
+  readonly maxActiveStreams: number;
 }
 
 // Places are `int` in the log.
@@ -51,7 +53,13 @@ export const registerResumeRoutes = (api: ApiServer, deps: ResumeRoutesDeps): vo
         querystring: query,
         response: {
           200: turnStream,
-          ...problems("chat_not_found", "turn_not_found", "forbidden", "not_resumable"),
+          ...problems(
+            "chat_not_found",
+            "turn_not_found",
+            "forbidden",
+            "not_resumable",
+            "service_unavailable",
+          ),
         },
       },
     },
@@ -100,6 +108,7 @@ const resume = async (
     openSse(reply, { silenceMs: deps.silenceMs, stalledMs: deps.stalledMs, onSilence });
   if (turn.lastSeq !== null && turn.started !== null) {
     if (after > turn.lastSeq) throw badId("names an event that this turn does not have");
+    refuseTooMany(deps);
     return followTurn(
       deps,
       followed(turn, { tenantId: actor.tenantId, chatId }, turn.started, turn.lastSeq, after),
@@ -116,6 +125,15 @@ const resume = async (
   const client = open(() => {});
   client.write(events.map((event) => encodeEvent(event)).join(""));
   client.end();
+};
+
+/** Counted apart from the turns: who only reads must not keep anybody from sending. */
+const refuseTooMany = ({ maxActiveStreams, readers }: ResumeRoutesDeps): void => {
+  if (maxActiveStreams === 0 || readers.size < maxActiveStreams) return;
+  throw new AppError("service_unavailable", {
+    detail: "Too many streams are being read.",
+    headers: { "retry-after": "5" },
+  });
 };
 
 const followed = (
