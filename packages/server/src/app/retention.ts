@@ -44,17 +44,14 @@ export const retentionJobs = (parts: RetentionParts): readonly LeaderJob[] => {
       run: () => inTransaction(db, (tx) => removeStaleInstances(tx, silentInstanceSecs)),
     },
     {
-      name: "turn_log_retention",
-      lockId: lockIds.retention,
-      intervalMs: minuteMs,
-      run: async (signal) => {
-        await expireLogs(db, config.resume.retention_secs, signal);
-      },
-    },
-    {
       name: "dead_letter_retention",
       ...hourly,
       run: (signal) => purgeDeadLetters(parts, letters, { actor: "retention", signal }),
+    },
+    {
+      name: "turn_log_retention",
+      ...hourly,
+      run: (signal) => expireLogs(db, config.resume.retention_secs, signal),
     },
   ];
 };

@@ -7,7 +7,7 @@ import type { RunningTurns } from "./cancellation.ts";
 import { encodeEvent, type StreamEvent, StreamGrammar } from "./grammar.ts";
 import { type LiveAttachments, liveCitations } from "./live-citations.ts";
 import { readEventsAfter } from "./log-store.ts";
-import type { LogReaders } from "./readers.ts";
+import type { LogPage, LogReaders } from "./readers.ts";
 import type { OpenStream } from "./relay.ts";
 
 export interface FollowDeps {
@@ -79,25 +79,27 @@ const play = async (
   let { after } = turn;
   while (!client.closed) {
     growth.reset();
+    // A process that stops lets its readers go: without an end they come back, to another one. Judged before
+    // the look, which then finds the end of a turn that ended here.
+    const leaving = deps.running.stopped !== null && !deps.running.has(turn.id);
     const found = await look(deps, turn, after);
     const events = found?.events ?? [];
     // A place is missing when the database server lost its last moments, or the log expired meanwhile.
     const broken = events.some(({ seq }, at) => seq !== after + 1 + at);
     if (broken) return void write(client, grammar, [interrupted]);
     after = events.at(-1)?.seq ?? after;
-    if (!write(client, grammar, await stillTrue(deps, turn, events))) await client.drained();
+    if (!write(client, grammar, await withLiveCitations(deps, turn, events))) await client.drained();
     if (grammar.ended) return;
     if (events.length > 0) continue;
     // One snapshot: a turn that has ended has its end in the log, or none will come.
     if (found !== undefined && found?.state !== "running") return void write(client, grammar, [interrupted]);
-    // A process that stops lets its readers go: without an end they come back, to another one.
-    if (deps.running.stopped !== null && !deps.running.has(turn.id)) return;
+    if (leaving) return;
     await growth.wait();
   }
 };
 
-/** The events as they may be told now: a file that was deleted since is cited no more (context.md §12.9). */
-const stillTrue = async (
+/** The log says what was cited when the turn ended. */
+const withLiveCitations = async (
   deps: FollowDeps,
   turn: FollowedTurn,
   events: readonly StreamEvent[],
@@ -106,17 +108,15 @@ const stillTrue = async (
   const cited = events[at];
   if (cited?.event !== "citations") return events;
   const items = await liveCitations(deps.liveAttachments, turn, cited.data.items);
-  return events.toSpliced(at, 1, ...(items.length > 0 ? [{ ...cited, data: { items } }] : []));
+  return events.toSpliced(at, 1, ...(items.length === 0 ? [] : [{ ...cited, data: { items } }]));
 };
 
 /** Undefined while the database is busy or away: the reader waits as the turn itself does. */
-const look = async (
-  deps: FollowDeps,
-  turn: FollowedTurn,
-  after: number,
-): Promise<Awaited<ReturnType<typeof readEventsAfter>> | undefined> => {
+const look = async (deps: FollowDeps, turn: FollowedTurn, after: number): Promise<LogPage | undefined> => {
   try {
-    return await readEventsAfter(deps.db, turn, after, deps.channelCapacity);
+    return await deps.readers.look(turn.id, after, () =>
+      readEventsAfter(deps.db, turn, after, deps.channelCapacity),
+    );
   } catch (error) {
     if (!isTransient(error)) throw error;
     deps.logger.debug({ err: error, turn_id: turn.id }, "turn log not read, tried again");

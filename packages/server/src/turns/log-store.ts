@@ -235,16 +235,21 @@ export const readLog = async (db: Queryable, turn: LoggedTurn): Promise<LogSumma
   return row === undefined || row.lastSeq === null ? null : { ...row, lastSeq: row.lastSeq };
 };
 
-// The log of a turn begins with its place 0, by which turn_events_begun_idx finds the oldest.
+// The log of a turn begins with its place 0, by which turn_events_begun_idx finds the oldest. A subquery, not
+// a join: the planner might read all turns there are for it.
 const selectExpired: Statement = {
   name: "turn_log_scan_expired",
   text: `
     select e.turn_id as "id", e.tenant_id as "tenantId"
     from turn_events e
-    join chat_turns t on t.id = e.turn_id and t.tenant_id = e.tenant_id
     where e.seq = 0
       and e.created_at <= now() - make_interval(secs => $1)
-      and t.completed_at <= now() - make_interval(secs => $1)
+      and (
+        select t.completed_at
+        from chat_turns t
+        where t.id = e.turn_id
+          and t.tenant_id = e.tenant_id
+      ) <= now() - make_interval(secs => $1)
     order by e.created_at
     limit $2`,
 };

@@ -186,7 +186,8 @@ const wellFormed = (event: StreamEvent): StreamEvent =>
 
 /**
  * Passes a turn's events through its log: yields them merged, with their places, as they are appended,
- * and returns what the source returns. What is not appended by then is left in the log, to be closed.
+ * and returns what the source returns. What is not appended or not taken by then is left in the log, to be
+ * closed.
  */
 export async function* throughLog<Terminal>(
   log: TurnLog,
@@ -196,10 +197,10 @@ export async function* throughLog<Terminal>(
   for (let next = source.next(); ; ) {
     // A batch and an append may come at the same time; the promise of the batch is asked again then.
     const got = await Promise.race([next, log.grown()]);
+    if (got !== undefined && got.done === true) return got.value;
     const appended = log.take();
     if (appended.length > 0) yield appended;
     if (got === undefined) continue;
-    if (got.done === true) return got.value;
     log.add(got.value);
     if (first) {
       // The provider is not asked for more before the first token is out: its way is measured.

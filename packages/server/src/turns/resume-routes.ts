@@ -7,7 +7,7 @@ import type { ApiServer } from "../http/server.ts";
 import { openSse, type SseWriter } from "../http/sse.ts";
 import { uuidV4 } from "../lib/id.ts";
 import { turnStream } from "./event-schemas.ts";
-import { type FollowDeps, followTurn } from "./follow.ts";
+import { type FollowDeps, type FollowedTurn, followTurn } from "./follow.ts";
 import { encodeEvent, type StreamEvent } from "./grammar.ts";
 import { findTurnForResume, type TurnForResume } from "./log-store.ts";
 import { errorEvent } from "./outcome.ts";
@@ -18,6 +18,8 @@ export interface ResumeRoutesDeps extends FollowDeps {
   readonly authorizer: Parameters<typeof enterChat>[0]["authorizer"];
   readonly silenceMs: number;
   readonly stalledMs: number;
+  /** `streaming.max_active_streams`; 0 = no limit. */
+  readonly maxActiveStreams: number;
 }
 
 // Places are `int` in the log.
@@ -51,7 +53,13 @@ export const registerResumeRoutes = (api: ApiServer, deps: ResumeRoutesDeps): vo
         querystring: query,
         response: {
           200: turnStream,
-          ...problems("chat_not_found", "turn_not_found", "forbidden", "not_resumable"),
+          ...problems(
+            "chat_not_found",
+            "turn_not_found",
+            "forbidden",
+            "not_resumable",
+            "service_unavailable",
+          ),
         },
       },
     },
@@ -100,8 +108,12 @@ const resume = async (
     openSse(reply, { silenceMs: deps.silenceMs, stalledMs: deps.stalledMs, onSilence });
   if (turn.lastSeq !== null && turn.started !== null) {
     if (after > turn.lastSeq) throw badId("names an event that this turn does not have");
-    const chat = { tenantId: actor.tenantId, chatId };
-    return followTurn(deps, followed(turn, chat, turn.started, turn.lastSeq, after), open);
+    refuseTooMany(deps);
+    return followTurn(
+      deps,
+      followed(turn, { tenantId: actor.tenantId, chatId }, turn.started, turn.lastSeq, after),
+      open,
+    );
   }
   if (turn.state === "running") {
     throw new AppError("not_resumable", { detail: "This turn runs and was not opened to be resumed." });
@@ -115,13 +127,22 @@ const resume = async (
   client.end();
 };
 
+/** Counted apart from the turns: who only reads must not keep anybody from sending. */
+const refuseTooMany = ({ maxActiveStreams, readers }: ResumeRoutesDeps): void => {
+  if (maxActiveStreams === 0 || readers.size < maxActiveStreams) return;
+  throw new AppError("service_unavailable", {
+    detail: "Too many streams are being read.",
+    headers: { "retry-after": "5" },
+  });
+};
+
 const followed = (
   turn: TurnForResume,
-  chat: Pick<Parameters<typeof followTurn>[1], "tenantId" | "chatId">,
+  chat: Pick<FollowedTurn, "tenantId" | "chatId">,
   started: NonNullable<TurnForResume["started"]>,
   lastSeq: number,
   after: number,
-): Parameters<typeof followTurn>[1] => ({
+): FollowedTurn => ({
   id: turn.id,
   ...chat,
   started: { event: "stream_started", data: { ...started, is_new_turn: false } },

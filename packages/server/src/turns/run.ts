@@ -46,10 +46,11 @@ export async function* runTurn(
     deps.running.setGenerating(turn.id, false);
     clearTimeout(deadline);
     const tail = log === null ? null : await log.close();
-    const appended = log?.take() ?? [];
-    if (appended.length > 0) yield appended;
     const finalized = await finalizeTurn(deps, turn, terminal, tail);
     if (log !== null) deps.readers.appended(turn.id);
+    // The client comes after the end, which must not wait for a slow one.
+    const appended = log?.take() ?? [];
+    if (appended.length > 0) yield appended;
     yield await closingEvents(deps, turn, terminal, finalized);
   } finally {
     if (isResumable(turn)) deps.readers.ended(turn.id);

@@ -13,7 +13,7 @@ import { noMetrics } from "../../src/telemetry/metrics.ts";
 import { insertDead } from "../outbox/dead-support.ts";
 import { testConfigTree } from "../support/config.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
-import { enqueuing, insertChat, never } from "./support.ts";
+import { type Chat, enqueuing, insertChat, never } from "./support.ts";
 
 let database: TestDatabase;
 let db: Db;
@@ -149,6 +149,25 @@ test("more policy versions than a batch holds", async () => {
   expect(await deleteExpiredSnapshots(db, 400, never)).toBe(449);
 });
 
+/** The log of a turn that ended so long ago; the turn's id. */
+const turnLog = async (chat: Chat, endedMinutesAgo: number): Promise<string> => {
+  const id = randomUUID();
+  const values = [id, chat.id, chat.tenantId, endedMinutesAgo];
+  await db.query(
+    `insert into chat_turns (id, chat_id, tenant_id, request_id, requester_type, requester_user_id, state,
+       request_fingerprint, started_at, updated_at, completed_at)
+     select $1, $2, $3, $1, 'user', $1, 'failed', sha256(''), at, at, at
+     from (select now() - make_interval(mins => $4) as at) as t`,
+    values,
+  );
+  await db.query(
+    `insert into turn_events (turn_id, tenant_id, seq, event, data, created_at)
+     values ($1, $2, 0, 'stream_started', '{}', now() - make_interval(mins => $3))`,
+    [id, chat.tenantId, endedMinutesAgo],
+  );
+  return id;
+};
+
 const jobs = async (change: Tree = {}) => {
   const tree = testConfigTree({ databaseUrl: database.url, simulatorPort: 1 });
   const config = parseConfig(overlay(tree, change) as object);
@@ -164,8 +183,8 @@ describe("the jobs of the leader (ops.md §8)", () => {
       ["quota_retention", 5, 3_600],
       ["policy_retention", 5, 3_600],
       ["instance_retention", 5, 3_600],
-      ["turn_log_retention", 5, 60],
       ["dead_letter_retention", 5, 3_600],
+      ["turn_log_retention", 5, 3_600],
     ]);
   });
 
@@ -179,6 +198,7 @@ describe("the jobs of the leader (ops.md §8)", () => {
     const change = {
       retention: { chat_grace_days: 7, quota_days: 100, policy_days: 500 },
       outbox: { dead_letter_retention_days: 9 },
+      resume: { retention_secs: 1_800 },
     };
     const tenantId = asTenantId(randomUUID());
     const expired = await insertChat(db, { expiredSecsAgo: 1 });
@@ -204,6 +224,7 @@ describe("the jobs of the leader (ops.md §8)", () => {
        values ($1, 'all', 't', now() - interval '25 hours'), ($2, 'all', 't', now() - interval '23 hours')`,
       [silent, seen],
     );
+    const [logOld, logRecent] = [await turnLog(recent, 31), await turnLog(recent, 29)];
     for (const job of await jobs(change)) await job.run(never);
     const ids = async (table: string) =>
       (await db.query<{ id: unknown }>(`select id from ${table} order by id`)).rows.map(({ id }) => id);
@@ -214,6 +235,7 @@ describe("the jobs of the leader (ops.md §8)", () => {
     expect((await db.query("select from policy_snapshots")).rowCount).toBe(2);
     expect(await ids("outbox_dead")).toEqual([deadRecent, deadPending]);
     expect(await ids("app_instances")).toEqual([seen]);
-    expect([old.id, usageOld, deadOld, silent]).not.toContain(undefined);
+    expect(await ids("(select turn_id as id from turn_events) as logs")).toEqual([logRecent]);
+    expect([old.id, usageOld, deadOld, silent, logOld]).not.toContain(undefined);
   });
 });

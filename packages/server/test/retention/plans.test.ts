@@ -5,6 +5,7 @@ import { scanStart } from "../../src/chats/retention-store.ts";
 import type { Db } from "../../src/db/pool.ts";
 import { deleteExpiredUsage } from "../../src/quota/retention.ts";
 import { noLogger } from "../../src/telemetry/log.ts";
+import { expireLogs } from "../../src/turns/expire-logs.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { enqueuing, never, purgeDepsOf } from "./support.ts";
 
@@ -31,6 +32,24 @@ beforeAll(async () => {
        gen_random_uuid(), 'usage', '{}'
      from generate_series(1, 60000)`,
   );
+  await db.query(
+    `insert into chat_turns (id, tenant_id, chat_id, request_id, requester_type, requester_user_id, state,
+       request_fingerprint, started_at, updated_at, completed_at)
+     select gen_random_uuid(), tenant_id, id, gen_random_uuid(), 'user', user_id, 'failed', sha256(''),
+       at - interval '1 minute', at, at
+     from (
+       select *, now() - row_number() over () % 3700 * interval '1 second' as at
+       from chats
+       limit 15000
+     ) c`,
+  );
+  await db.query(
+    `insert into turn_events (tenant_id, turn_id, seq, event, data, created_at)
+     select tenant_id, id, seq, 'delta', '{}', started_at
+     from chat_turns, generate_series(0, 3) as seq`,
+  );
+  await db.query("vacuum analyze chat_turns");
+  await db.query("vacuum analyze turn_events");
   await db.query("vacuum analyze chats");
   await db.query("vacuum analyze quota_usage");
   await db.query("vacuum analyze outbox_message");
@@ -46,7 +65,7 @@ const plansOf = async (work: (db: Db) => Promise<unknown>): Promise<Map<string, 
     // Both are sent at once, so that settings of the transaction stand before either.
     run: (...[client, statement, values]: Parameters<Db["run"]>) => {
       const running = db.run(client, statement, values);
-      if (typeof statement !== "string" && /^\s*(select|with)/.test(statement.text)) {
+      if (typeof statement !== "string" && /^\s*(select|with|delete)/.test(statement.text)) {
         const explained = db.run<{ "QUERY PLAN": string }>(client, `explain ${statement.text}`, values);
         explaining.push(
           explained.then(({ rows }) => {
@@ -83,12 +102,15 @@ test("no scan reads more than what is due, and no other queue (data.md §9.7)", 
       progress: { after: scanStart },
     });
     await deleteExpiredUsage(db, 400, never);
+    await expireLogs(db, 3_600, never);
   });
   expect(plans.get("chat_scan_expired")).toContain("using chats_expiry_idx");
   expect(plans.get("chat_scan_deleted")).toContain("using chats_deleted_idx");
   expect(plans.get("quota_scan_expired")).toContain("quota_usage_period_idx");
   expect(plans.get("outbox_chat_holds")).toContain("outbox_message_pkey");
+  expect(plans.get("turn_log_scan_expired")).toContain("using turn_events_begun_idx");
+  expect(plans.get("turn_log_delete")).toContain("turn_events_pkey");
   for (const plan of plans.values()) {
-    expect(plan).not.toMatch(/Seq Scan on (chats|quota_usage|outbox_message)/);
+    expect(plan).not.toMatch(/Seq Scan on (chats|chat_turns|turn_events|quota_usage|outbox_message)/);
   }
 });

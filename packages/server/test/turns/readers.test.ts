@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { LogReaders, logChannel, readerChannel } from "../../src/turns/readers.ts";
 
 const turn = "turn";
@@ -44,7 +44,7 @@ test("a reader elsewhere makes itself known and is woken by every append and the
   leave();
   owner.ended(turn);
   expect(woken).toEqual(["one", "two", "two"]);
-  expect(sent).toEqual([readerChannel, readerChannel, readerChannel, logChannel, logChannel]);
+  expect(sent).toEqual([readerChannel, readerChannel, logChannel, logChannel]);
 });
 
 test("a turn that has ended is forgotten", () => {
@@ -54,4 +54,32 @@ test("a turn that has ended is forgotten", () => {
   sent.length = 0;
   owner.appended(turn);
   expect(sent).toEqual([]);
+});
+
+test("a reader that says twice that it leaves takes nobody along", () => {
+  const { owner } = twoProcesses();
+  const leave = owner.enter(turn, () => {});
+  leave();
+  let woken = 0;
+  owner.enter(turn, () => {
+    woken += 1;
+  });
+  leave();
+  owner.appended(turn);
+  expect(woken).toBe(1);
+});
+
+test("many readers of a turn make it known once, and not for ever", () => {
+  vi.useFakeTimers({ toFake: ["performance"] });
+  try {
+    const { other, sent } = twoProcesses();
+    for (let reader = 0; reader < 100; reader += 1) other.enter(turn, () => {});
+    for (let reader = 0; reader < 100; reader += 1) other.announce(turn);
+    expect(sent).toEqual([readerChannel]);
+    vi.advanceTimersByTime(500);
+    for (let reader = 0; reader < 100; reader += 1) other.announce(turn);
+    expect(sent).toEqual([readerChannel, readerChannel]);
+  } finally {
+    vi.useRealTimers();
+  }
 });

@@ -15,7 +15,7 @@ import {
   type Turn,
   useTwoApps,
 } from "./resume-support.ts";
-import { everything } from "./support.ts";
+import { attach, everything, turnRow } from "./support.ts";
 
 useTwoApps();
 
@@ -107,6 +107,32 @@ describe("what a stream is resumed from", () => {
     expect(names(await (await resume(turn, { after: 1 })).rest())).toEqual(["stream_started", "done"]);
     const both = await (await resume(turn, { after: 0, lastEventId: "1" })).rest();
     expect(names(both)).toEqual(["stream_started", "done"]);
+  });
+
+  test("what cites a file deleted since is left out, as in a replay (context.md §12.9)", async () => {
+    const turn = await begin({ events: [{ text: "a" }] });
+    await turn.stream.rest();
+    const gone = await attach(app, turn.chatId);
+    const kept = await attach(app, turn.chatId);
+    const cited = [gone, kept].map((id) => ({ source: "file", title: "f", attachment_id: id, snippet: "s" }));
+    // As the turn would have left it, had it cited files.
+    await app.db.query("update turn_events set seq = 3 where event = 'done' and turn_id = $1", [
+      (await turnRow(app, turn.requestId)).id,
+    ]);
+    await app.db.query(
+      `insert into turn_events (turn_id, tenant_id, seq, event, data)
+       select id, tenant_id, 2, 'citations', $2
+       from chat_turns
+       where request_id = $1`,
+      [turn.requestId, { items: cited }],
+    );
+    const itemsOf = async (): Promise<unknown> =>
+      (await (await resume(turn, { after: 1 })).rest()).find(({ event }) => event === "citations")?.data;
+    expect(await itemsOf()).toEqual({ items: cited });
+    await app.db.query("update attachments set deleted_at = now() where id = $1", [gone]);
+    expect(await itemsOf()).toEqual({ items: cited.slice(1) });
+    await app.db.query("update attachments set deleted_at = now() where id = $1", [kept]);
+    expect(names(await (await resume(turn, { after: 1 })).rest())).toEqual(["stream_started", "done"]);
   });
 
   test("deleted and replaced turns, other users' and other tenants' are 404", async () => {

@@ -257,3 +257,47 @@ test("a reader of a process that stops is let go without an end, and can go on e
   expect(textOf(rest)).toBe("b");
   await eventually(async () => (await turnRow(app, turn.requestId)).state === "completed");
 });
+
+test("many readers of a turn ask the database as one does", async () => {
+  const turn = await begin({
+    events: [{ text: "a" }, { wait_for: "b 6" }, { text: "b" }, { wait_for: "c 6" }],
+  });
+  await turn.stream.until("delta");
+  const readers = await Promise.all(Array.from({ length: 30 }, () => resume(turn)));
+  for (const reader of readers) await reader.until("delta");
+  let looks = 0;
+  other.db.onStatement = (name) => {
+    if (name === "turn_log_after") looks += 1;
+  };
+  app.simulator.open("b 6");
+  for (const reader of readers) expect((await reader.until("delta")).data["content"]).toBe("b");
+  // The append, the look behind it, and what the time in between brings.
+  expect(looks).toBeLessThan(readers.length);
+  other.db.onStatement = undefined;
+  app.simulator.open("c 6");
+  for (const reader of readers) expect(names(await reader.rest())).toEqual(["done"]);
+});
+
+test("streaming.max_active_streams bounds the readers of a process, and they keep no send out", async () => {
+  const { database, simulator } = app;
+  const config = { role: "api", streaming: { max_active_streams: 2 } };
+  const third = await startTestApp({ config, database, simulator });
+  const turn = await begin({ events: [{ text: "a" }, { wait_for: "b 7" }] });
+  await turn.stream.until("delta");
+  const readers = [await resume(turn, { at: third }), await resume(turn, { at: third })];
+  const refused = await resume(turn, { at: third });
+  expect(refused.headers["retry-after"]).toBe("5");
+  expect(await refused.problem()).toMatchObject({ status: 503, code: "service_unavailable" });
+  const chatId = await third.createChat();
+  const sent = await third.send(chatId, { content: "hi" });
+  expect(names(await sent.rest()).at(-1)).toBe("done");
+  readers[0]?.disconnect();
+  await eventually(async () => {
+    const next = await resume(turn, { at: third });
+    next.disconnect();
+    return next.status === 200;
+  });
+  app.simulator.open("b 7");
+  expect(names((await readers[1]?.rest()) ?? []).at(-1)).toBe("done");
+  await third.close();
+});
