@@ -547,6 +547,17 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION public.outbox_claim(p_queues text[], p_limits integer[], p_batches integer[], p_lease_ms integer[], p_park boolean[], p_token uuid, p_workers text[], p_closed bigint)
+ RETURNS TABLE(partition_id integer, id bigint, message_id uuid, tenant_id uuid, order_key uuid, kind character varying, payload text, trace text, age_ms double precision, attempts integer, parked boolean)
+ LANGUAGE sql
+AS $function$
+  select *
+  from outbox_claim(
+    p_queues, p_limits, p_batches, p_lease_ms, p_park, p_token, p_workers, p_closed, '{}'::int[],
+    '{}'::uuid[]
+  )
+$function$;
+
 CREATE OR REPLACE FUNCTION public.outbox_claim(p_queues text[], p_limits integer[], p_batches integer[], p_lease_ms integer[], p_park boolean[], p_token uuid, p_workers text[], p_closed bigint, p_kept integer[], p_kept_tokens uuid[])
  RETURNS TABLE(partition_id integer, id bigint, message_id uuid, tenant_id uuid, order_key uuid, kind character varying, payload text, trace text, age_ms double precision, attempts integer, parked boolean)
  LANGUAGE plpgsql
@@ -563,6 +574,8 @@ declare
   v_waiting int[];
   v_id int;
   v_looks int;
+  v_spent interval;
+  v_next int;
   v_left int;
   v_rows int;
   v_first bigint;
@@ -576,14 +589,17 @@ begin
   for v_queue in 1 .. cardinality(p_queues) loop
     v_left := p_limits[v_queue];
     -- Partitions in which some key waits are read one by one, and some give nothing. A claim looks at few
-    -- of them, so that a queue whose receiver is down does not delay what other queues bring: with all
-    -- 64 of a queue a look that gave nothing took 7 ms.
+    -- of those, so that a queue whose receiver is down does not delay what other queues bring: with all
+    -- 64 of a queue a look that gave nothing took 7 ms. The first one it leaves is v_next; from then on
+    -- only partitions are taken in which no key waits.
     v_looks := 4;
+    v_spent := interval '0';
+    v_next := null;
 
     -- Partitions that give nothing, because all their keys wait or because somebody has emptied them
     -- meanwhile, must not take the place of others: then the next ones are looked at. The rounds are
     -- bounded; what they leave has waited longest at the next claim.
-    for v_round in 1 .. 4 loop
+    for v_round in 1 .. 6 loop
       -- Kept ones first, then the least recently served. The scalar subquery cannot be pulled up into a
       -- join, so each partition costs one probe of the primary key.
       select array_agg(due.id)
@@ -607,6 +623,10 @@ begin
             order by m.id
             limit 1
           ) is not null
+          and (
+            v_next is null
+            or (select k.partition_id from outbox_parked k where k.partition_id = p.id limit 1) is null
+          )
         order by array_position(p_kept, p.id) is null, p.last_served_at nulls first
         limit v_left
         for update of p skip locked
@@ -667,8 +687,10 @@ begin
       end if;
 
       foreach v_id in array v_waiting loop
-        exit when v_looks = 0;
-        v_looks := v_looks - 1;
+        if v_looks = 0 then
+          v_next := v_id;
+          exit;
+        end if;
         -- Some key waits. The first message of each key whose wait is over is a probe; of the rest only
         -- messages of keys that do not wait are free. The next wait of a probe's key is written now, the
         -- acknowledgement corrects it: should this worker die of it, its neighbours are served first.
@@ -812,9 +834,19 @@ begin
           read_from = greatest(p.read_from, p_closed + 1),
           last_served_at = now()
         where p.id = v_id;
+        v_looks := v_looks - 1;
+        v_spent := v_spent + (clock_timestamp() - v_began);
       end loop;
-      exit when v_left = 0 or v_looks = 0 or cardinality(v_ids) < v_rows;
+      exit when v_left = 0 or cardinality(v_ids) < v_rows;
     end loop;
+
+    -- What was left is due, but nobody is told: the next claim would wait for those that were looked at.
+    -- One due time in the future brings it on, within the same 5 % of one core.
+    if v_next is not null then
+      update outbox_partition p
+      set not_before = clock_timestamp() + greatest(interval '20 ms', 20 * v_spent)
+      where p.id = v_next;
+    end if;
   end loop;
 
   -- Kept for this claim, which had no use for them: emptied, paused, or their queue was not asked for.
@@ -881,6 +913,17 @@ begin
     where p.queue = any (p_queues)
   );
 end
+$function$;
+
+CREATE OR REPLACE FUNCTION public.outbox_settle(p_partitions integer[], p_tokens uuid[], p_delays_ms double precision[], p_heads bigint[], p_attempts integer[], p_errors text[], p_done_partitions integer[], p_done_ids bigint[], p_dead_partitions integer[], p_dead_ids bigint[], p_dead_attempts integer[], p_dead_errors text[], p_parked_partitions integer[], p_parked_keys uuid[], p_parked_delays_ms double precision[], p_parked_attempts integer[], p_resumed_partitions integer[], p_resumed_keys uuid[])
+ RETURNS integer[]
+ LANGUAGE sql
+AS $function$
+  select outbox_settle(
+    p_partitions, p_tokens, p_delays_ms, p_heads, p_attempts, p_errors, p_done_partitions, p_done_ids,
+    p_dead_partitions, p_dead_ids, p_dead_attempts, p_dead_errors, p_parked_partitions, p_parked_keys,
+    p_parked_delays_ms, p_parked_attempts, p_resumed_partitions, p_resumed_keys, '{}'::int[], null::uuid
+  )
 $function$;
 
 CREATE OR REPLACE FUNCTION public.outbox_settle(p_partitions integer[], p_tokens uuid[], p_delays_ms double precision[], p_heads bigint[], p_attempts integer[], p_errors text[], p_done_partitions integer[], p_done_ids bigint[], p_dead_partitions integer[], p_dead_ids bigint[], p_dead_attempts integer[], p_dead_errors text[], p_parked_partitions integer[], p_parked_keys uuid[], p_parked_delays_ms double precision[], p_parked_attempts integer[], p_resumed_partitions integer[], p_resumed_keys uuid[], p_kept integer[], p_kept_token uuid)

@@ -247,15 +247,19 @@ export class Batches {
     }
   }
 
-  /** The acknowledgement failed: those worth another try, the rest has outlived its lease. */
+  /**
+   * The acknowledgement failed: those worth another try, the rest has outlived its lease. It may be that
+   * only the answer was lost, and the lease is kept under the token of this try: the next one keeps
+   * nothing, or that token would be forgotten and the partition stay leased by nobody.
+   */
   retriable(settlements: readonly Settlement[]): Settlement[] {
     const now = performance.now();
-    return settlements.filter((settlement) => {
+    return settlements.flatMap((settlement) => {
       const held = this.#heldOf(settlement);
-      if (held === undefined) return false;
-      if (now < held.leasedAt + held.queue.settings.leaseMs) return true;
+      if (held === undefined) return [];
+      if (now < held.leasedAt + held.queue.settings.leaseMs) return { ...settlement, keep: false };
       this.#lose(held);
-      return false;
+      return [];
     });
   }
 

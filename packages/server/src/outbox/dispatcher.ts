@@ -87,7 +87,7 @@ export class Dispatcher {
     await this.#loop;
     // A claim that was under way may have brought more; it is given back unstarted.
     await this.#batches.stop(0);
-    for (let attempt = 0; this.#settlements.length > 0 && attempt < lastExchanges; attempt += 1) {
+    for (let attempt = 0; this.#owes() && attempt < lastExchanges; attempt += 1) {
       await this.#exchange([]).catch((error: unknown) => {
         this.#options.logger.warn({ err: error }, "outbox leases could not be freed, they will expire");
       });
@@ -152,10 +152,14 @@ export class Dispatcher {
     });
   }
 
+  /** Something is to be acknowledged, or a lease kept by a pass whose claim failed is to be freed. */
+  #owes(): boolean {
+    return this.#settlements.length > 0 || this.#batches.kept.length > 0;
+  }
+
   /** `more`: some queue gave as many partitions as it was asked for, so there may be others. */
   async #exchange(requests: ClaimRequest[]): Promise<{ more: boolean; nextDueMs: number | null }> {
-    const nothing = this.#settlements.length === 0 && this.#batches.kept.length === 0;
-    if (nothing && requests.length === 0) return { more: false, nextDueMs: null };
+    if (!this.#owes() && requests.length === 0) return { more: false, nextDueMs: null };
     const client = await this.#options.db.connect();
     const settlements = this.#batches.current(this.#settlements);
     this.#settlements = [];

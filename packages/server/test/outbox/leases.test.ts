@@ -151,6 +151,28 @@ describe("claim (outbox-engine.md)", () => {
     ).toEqual([]);
   });
 
+  it("serves a process of the version before, which keeps no leases (data.md §7)", async () => {
+    const outbox = await outboxOf();
+    await enqueueNumbers(outbox, db, tenantOf(0), [1, 2]);
+    const token = randomUUID();
+    const { rows } = await db.query<{ partition_id: number; id: bigint; attempts: number }>(
+      `select * from outbox_claim('{usage}', '{16}', '{1}', '{30000}', '{t}', $1, '{old}', 0)`,
+      [token],
+    );
+    const [first] = rows;
+    if (first === undefined) throw new Error("nothing claimed");
+    expect(first.attempts).toBe(1);
+    const settled = await db.query(
+      `select outbox_settle(
+         array[$1::int], array[$2::uuid], '{null}', '{null}', '{null}', '{null}', array[$1::int],
+         array[$3::bigint], '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'
+       ) as held`,
+      [first.partition_id, token, first.id],
+    );
+    expect(settled.rows).toEqual([{ held: [first.partition_id] }]);
+    expect((await claimUsage(randomUUID())).map(numberOf)).toEqual([2]);
+  });
+
   it("refuses any isolation but read committed", async () => {
     const client = await db.connect();
     await client.query("begin isolation level repeatable read");
