@@ -79,6 +79,8 @@ const aTurn = async (): Promise<RunningTurn> => {
     onDisconnect: "continue",
     prompt: "hi",
     attachments: [],
+    files: new Map(),
+    search: null,
     traceId: "",
     receivedAt: performance.now(),
   } as unknown as RunningTurn;
