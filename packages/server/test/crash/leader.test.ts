@@ -37,7 +37,9 @@ const leaveOrphan = async (): Promise<{ chatId: string; requestId: string }> => 
 };
 
 const hasLed = ({ logs }: ServerProcess): boolean =>
-  logs.some((line) => line["msg"] === "leader change" && line["leader"] === true);
+  logs.some(
+    (line) => line["msg"] === "leader change" && line["job"] === "orphan_watchdog" && line["leader"] === true,
+  );
 
 test("the watchdog runs in one process at a time, and moves when that one is killed (ops.md §8)", async () => {
   const { chatId, requestId } = await leaveOrphan();
