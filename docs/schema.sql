@@ -430,6 +430,7 @@ CREATE UNIQUE INDEX messages_turn_role_key ON messages USING btree (chat_id, req
 CREATE INDEX outbox_dead_fingerprint_idx ON outbox_dead USING btree (fingerprint);
 CREATE INDEX outbox_dead_status_idx ON outbox_dead USING btree (status, last_failed_at);
 CREATE INDEX outbox_parked_until_idx ON outbox_parked USING btree (until);
+CREATE INDEX turn_events_begun_idx ON turn_events USING btree (created_at) WHERE seq = 0;
 CREATE INDEX usage_events_tenant_idx ON usage_events USING btree (tenant_id, occurred_at);
 
 CREATE TRIGGER attachments_purpose_immutable BEFORE UPDATE OF for_file_search, for_code_interpreter ON attachments FOR EACH ROW WHEN (old.for_file_search IS DISTINCT FROM new.for_file_search OR old.for_code_interpreter IS DISTINCT FROM new.for_code_interpreter) EXECUTE FUNCTION refuse_change();

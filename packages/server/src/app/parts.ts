@@ -7,6 +7,7 @@ import { createPolicyService } from "../policy/service.ts";
 import type { SecretSource } from "../providers/credentials.ts";
 import { createProviderRegistry } from "../providers/registry.ts";
 import { RunningTurns } from "../turns/cancellation.ts";
+import { LogReaders } from "../turns/readers.ts";
 import type { Given } from "./given.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
 import type { Opened } from "./shutdown.ts";
@@ -75,6 +76,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
   });
   opened.push({ name: "sinks", close: delivery.close });
   warnOfMissingSecrets(ground, given.secrets);
+  const running = new RunningTurns();
   return {
     outbox,
     delivery,
@@ -89,7 +91,11 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
       policy,
       registry,
       outbox: outbox.enqueuer,
-      running: new RunningTurns(),
+      running,
+      readers: new LogReaders(
+        (channel, turnId) => ground.direct.notify(channel, turnId),
+        (turnId) => running.has(turnId),
+      ),
     },
   };
 };

@@ -8,12 +8,17 @@ import { registerQuotaRoutes } from "../quota/routes.ts";
 import { registerSearchRoutes } from "../search/routes.ts";
 import { stopTurns } from "../turns/cancel.ts";
 import { registerMutationRoutes } from "../turns/mutation-routes.ts";
+import { type ResumeRoutesDeps, registerResumeRoutes } from "../turns/resume-routes.ts";
 import { registerTurnRoutes, type TurnRoutesDeps } from "../turns/routes.ts";
 import { requestCancel } from "../turns/store.ts";
 import type { Parts } from "./turn-deps.ts";
 
 /** Every operation of the public API, in the order the document lists them (api.md §2). */
-export const registerOperations = (api: ApiServer, parts: Parts, turns: TurnRoutesDeps): void => {
+export const registerOperations = (
+  api: ApiServer,
+  parts: Parts,
+  turns: TurnRoutesDeps & ResumeRoutesDeps,
+): void => {
   const { db, authorizer, policy, outbox, config } = parts;
   registerChatRoutes(api, {
     db,
@@ -30,6 +35,7 @@ export const registerOperations = (api: ApiServer, parts: Parts, turns: TurnRout
   registerSearchRoutes(api, { db, authorizer });
   registerTurnRoutes(api, turns);
   registerMutationRoutes(api, turns);
+  registerResumeRoutes(api, turns);
   registerModelRoutes(api, { authorizer, policy });
   registerQuotaRoutes(api, {
     db,

@@ -12,6 +12,8 @@ import type { SummaryRules } from "../summaries/trigger.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { RunningTurns } from "../turns/cancellation.ts";
+import type { LogReaders } from "../turns/readers.ts";
+import type { ResumeRoutesDeps } from "../turns/resume-routes.ts";
 import type { TurnRoutesDeps } from "../turns/routes.ts";
 
 export interface Parts {
@@ -24,6 +26,7 @@ export interface Parts {
   readonly registry: ProviderRegistry;
   readonly outbox: OutboxEnqueuer;
   readonly running: RunningTurns;
+  readonly readers: LogReaders;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
@@ -33,7 +36,7 @@ export const overshootToleranceBp = (config: Config): bigint =>
   BigInt(Math.round(config.quota.overshoot_tolerance_factor * 10_000));
 
 /** What running a turn needs, from the configuration and the parts of the process. */
-export const turnDeps = (parts: Parts): TurnRoutesDeps => {
+export const turnDeps = (parts: Parts): TurnRoutesDeps & ResumeRoutesDeps => {
   const { config, db, registry, outbox } = parts;
   const { streaming, quota, context } = config;
   const quotaStatus = { db, policy: parts.policy, warningThresholdPct: quota.warning_threshold_pct };
@@ -44,6 +47,7 @@ export const turnDeps = (parts: Parts): TurnRoutesDeps => {
     authorizer: parts.authorizer,
     policy: parts.policy,
     running: parts.running,
+    readers: parts.readers,
     instanceId: parts.instanceId,
     metrics: parts.metrics,
     logger: parts.logger,

@@ -4,8 +4,10 @@ import { purgeDeadLetters } from "../outbox/dead-letters.ts";
 import type { Handlers } from "../outbox/message.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 import { cancelChannel, onCancelNotification } from "../turns/cancel.ts";
+import { expireLogs, logRetentionLockId } from "../turns/expire-logs.ts";
 import { finalizeOrphans, orphanLockId } from "../turns/orphans.ts";
 import { startProgressClock } from "../turns/progress.ts";
+import { logChannel, readerChannel } from "../turns/readers.ts";
 import { startLeaderJob } from "./jobs.ts";
 import type { Opened } from "./shutdown.ts";
 import { overshootToleranceBp, type Parts } from "./turn-deps.ts";
@@ -26,6 +28,7 @@ export const startWork = async (
   if (config.role !== "api") {
     await outbox.start(handlers);
     startWatchdog(parts, direct, opened);
+    startLogRetention(parts, direct, opened);
     startDeadLetterRetention(parts, direct, opened);
   }
   if (config.role !== "worker") await startTurnKeeping(parts, direct, opened);
@@ -35,6 +38,8 @@ export const startWork = async (
 const startTurnKeeping = async (parts: Parts, direct: DirectConnection, opened: Opened[]): Promise<void> => {
   const { config, policy, logger } = parts;
   await direct.listen(cancelChannel, (payload) => onCancelNotification(parts.running, payload));
+  await direct.listen(readerChannel, (turnId) => parts.readers.onReader(turnId));
+  await direct.listen(logChannel, (turnId) => parts.readers.onAppended(turnId));
   opened.push({ name: "progress clock", close: startProgressClock(parts) });
   const reconcile = startLoop((signal) => policy.reconcile(signal), {
     intervalMs: config.policy_cache.reconcile_interval_secs * 1_000,
@@ -59,6 +64,20 @@ const startWatchdog = (parts: Parts, direct: DirectConnection, opened: Opened[])
     },
   );
   opened.push({ name: "orphan watchdog", close: job.stop });
+};
+
+const startLogRetention = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
+  const { db, config } = parts;
+  const job = startLeaderJob(
+    { ...parts, direct },
+    {
+      name: "turn_log_retention",
+      lockId: logRetentionLockId,
+      intervalMs: 60_000,
+      run: (signal) => expireLogs(db, config.resume.retention_secs, signal),
+    },
+  );
+  opened.push({ name: "turn log retention", close: job.stop });
 };
 
 // Second key of the advisory lock of everything that is kept for a time (ops.md §8).

@@ -2,6 +2,7 @@ import type { TenantId } from "../auth/actor.ts";
 import type { Citation } from "../context/citations.ts";
 import type { IncompleteReason, ProviderUsage } from "../providers/contract.ts";
 import type { SummaryTrigger } from "../summaries/trigger.ts";
+import type { LoggedEvent } from "./log-store.ts";
 import type { QuotaDecision } from "./running.ts";
 import type { CancelReason, TerminalState, ToolCounts } from "./turn.ts";
 
@@ -41,4 +42,6 @@ export interface Ending {
   readonly audit: AuditFacts;
   /** Whether a summary of the thread may be due (context.md §6.2); null unless completed. */
   readonly summary: SummaryTrigger | null;
+  /** What closes the log of a resumable turn (turns.md §16.2); null for every other turn. */
+  readonly log: { readonly writer: "owner" | "watchdog"; readonly events: readonly LoggedEvent[] } | null;
 }

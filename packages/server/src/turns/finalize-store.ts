@@ -244,6 +244,7 @@ const selectOrphans: Statement = {
   text: `
     select
       t.id, t.tenant_id as "tenantId", t.cancel_requested_at is not null as "cancelRequested",
+      t.on_disconnect = 'continue' as "resumable",
       t.owner_instance_id is not null
         and not exists (
           select
@@ -275,6 +276,8 @@ export interface OrphanCandidate {
   readonly id: string;
   readonly tenantId: TenantId;
   readonly cancelRequested: boolean;
+  /** It has a log, which may hold text (turns.md §16.2). */
+  readonly resumable: boolean;
   /** Its owner has missed its lease, so it is one without waiting for the long time-out. */
   readonly deadOwner: boolean;
 }

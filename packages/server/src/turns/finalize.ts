@@ -9,7 +9,9 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import { citationsOf } from "./cite.ts";
 import type { AuditFacts, Ending } from "./ending.ts";
 import { compareAndEnd, readTurnEnd } from "./finalize-store.ts";
+import type { LoggedEvent, LogTail } from "./log-store.ts";
 import { observeFinalized } from "./observe.ts";
+import { outcomeEvents } from "./outcome.ts";
 import type { RunningTurn } from "./running.ts";
 import { MessagePersistenceError, type Settlement, settleEnded, type TurnOutbox } from "./settle.ts";
 import type { Terminal, TerminalState } from "./turn.ts";
@@ -36,6 +38,8 @@ export type Finalized =
       readonly errorCode: string | null;
       /** Mapped citations as stored with the message; empty unless completed. */
       readonly citations: readonly Citation[];
+      /** The rest of a resumable turn's stream, as its log has it; null for every other turn. */
+      readonly logged: readonly LoggedEvent[] | null;
     }
   /** Another finalizer was first. */
   | { readonly kind: "lost" }
@@ -54,11 +58,13 @@ export const finalizeTurn = async (
   deps: FinalizeDeps,
   turn: RunningTurn,
   terminal: Terminal,
+  log: LogTail | null = null,
 ): Promise<Finalized> => {
   const startedAt = performance.now();
   const citations = terminal.state === "completed" ? citationsOf(deps.metrics, terminal) : [];
   const retryMs = deps.finalizeRetryMs ?? defaultRetryMs;
-  let ending = endingOf(deps, turn, terminal, citations);
+  const closeLog = (open: Ending): Ending => (log === null ? open : withLog(open, turn, terminal, log));
+  let ending = closeLog(endingOf(deps, turn, terminal, citations));
   let connectionLost = false;
   for (let attempt = 0; ; attempt += 1) {
     try {
@@ -77,7 +83,7 @@ export const finalizeTurn = async (
     } catch (error) {
       if (error instanceof MessagePersistenceError) {
         deps.logger.warn({ err: error.cause, turn_id: turn.id }, "the answer could not be stored");
-        ending = withoutMessage(ending);
+        ending = closeLog(withoutMessage(ending));
         attempt -= 1;
         continue;
       }
@@ -103,8 +109,20 @@ const settled = (ending: Ending): Finalized => ({
   kind: "settled",
   state: ending.state,
   errorCode: ending.errorCode,
-  citations: ending.state === "completed" ? (ending.answer?.citations ?? []) : [],
+  citations: citationsIn(ending),
+  logged: ending.log?.events ?? null,
 });
+
+const citationsIn = (ending: Ending): readonly Citation[] =>
+  ending.state === "completed" ? (ending.answer?.citations ?? []) : [];
+
+/** The same end with what its log still lacks: the rest of the answer, and how it ended. */
+const withLog = (ending: Ending, turn: RunningTurn, terminal: Terminal, log: LogTail): Ending => {
+  const { state, errorCode } = ending;
+  const outcome = outcomeEvents(turn, terminal, { state, errorCode, citations: citationsIn(ending) });
+  const end = outcome.map((event, at) => ({ ...event, seq: log.nextSeq + at }));
+  return { ...ending, log: { writer: "owner", events: [...log.events, ...end] } };
+};
 
 const endingOf = (
   deps: FinalizeDeps,
@@ -134,6 +152,7 @@ const endingOf = (
       terminal.state === "completed" && deps.summaryRules !== null
         ? summaryTrigger(deps.summaryRules, turn.model, turn.context)
         : null,
+    log: null,
   };
 };
 

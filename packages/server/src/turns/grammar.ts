@@ -16,8 +16,11 @@ export interface QuotaWarningItem {
   readonly next_reset?: string;
 }
 
-/** The events of a stream with their payloads exactly as on the wire (turns.md §5.2). */
-export type StreamEvent =
+/** An event of a stream; of a resumable turn with its place in the log, once it has one (turns.md §16.2). */
+export type StreamEvent = Payload & { readonly seq?: number };
+
+/** The events with their payloads exactly as on the wire (turns.md §5.2). */
+type Payload =
   | {
       readonly event: "stream_started";
       readonly data: {
@@ -121,10 +124,10 @@ export class StreamGrammar {
 
 /**
  * An event as its SSE frame: `event:` line, one `data:` line, blank line (api.md §6). JSON never
- * contains a bare line break, so one line is enough. `seq` adds the `id:` line of resumable turns.
+ * contains a bare line break, so one line is enough. An event of a resumable turn's log has an `id:` line.
  */
-export const encodeEvent = (event: StreamEvent, seq?: number | bigint): string => {
-  const id = seq === undefined ? "" : `id: ${seq}\n`;
+export const encodeEvent = (event: StreamEvent): string => {
+  const id = event.seq === undefined ? "" : `id: ${event.seq}\n`;
   if (event.event === "delta") {
     // Nearly all events are deltas; only their text needs JSON.
     return `${id}event: delta\ndata: {"type":"${event.data.type}","content":${JSON.stringify(event.data.content)}}\n\n`;

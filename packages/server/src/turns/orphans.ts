@@ -1,16 +1,19 @@
-import type { Db } from "../db/pool.ts";
+import { type Db, violatedConstraint } from "../db/pool.ts";
 import { inTransaction } from "../db/tx.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Ending } from "./ending.ts";
 import {
   compareAndEndOrphan,
+  type FinalizedRow,
   type OrphanCandidate,
   type OrphanLimits,
   scanOrphansAcrossTenants,
 } from "./finalize-store.ts";
+import { type LogSummary, readLog } from "./log-store.ts";
 import { observeSettlement } from "./observe.ts";
-import { settleEnded, type TurnOutbox } from "./settle.ts";
+import { errorEvent } from "./outcome.ts";
+import { MessagePersistenceError, type Settlement, settleEnded, type TurnOutbox } from "./settle.ts";
 
 export interface OrphanDeps {
   readonly db: Db;
@@ -79,12 +82,14 @@ const finalizeOrphan = async (
   candidate: OrphanCandidate,
   limits: OrphanLimits,
 ): Promise<boolean> => {
-  const ending = endingOf(candidate);
-  const settlement = await inTransaction(deps.db, async (tx) => {
-    const row = await compareAndEndOrphan(tx, ending, limits);
-    return row === null ? null : settleEnded(tx, deps, row, ending);
+  const settled = await endOrphan(deps, candidate, limits, true).catch((error: unknown) => {
+    // The same end without the message that could not be stored (turns.md §10.3).
+    if (error instanceof MessagePersistenceError) return endOrphan(deps, candidate, limits, false);
+    // Its owner lives and has appended to its log in the meantime, or ended it.
+    if (violatedConstraint(error) === "turn_events_pkey") return null;
+    throw error;
   });
-  if (settlement === null) {
+  if (settled === null) {
     deps.metrics.count("finalization_cas_lost", { caller: "watchdog" });
     return false;
   }
@@ -92,29 +97,71 @@ const finalizeOrphan = async (
   deps.metrics.count("orphan_finalized", { reason });
   deps.metrics.count("streams_aborted", { trigger: "orphan_timeout" });
   if (candidate.cancelRequested) deps.metrics.count("cancel_orphan");
-  observeSettlement(deps, ending, settlement);
+  observeSettlement(deps, settled.ending, settled.settlement);
   deps.logger.warn({ turn_id: candidate.id, reason }, "orphaned turn finalized");
   return true;
 };
 
-// Whatever the dead process had sent is unknown: no message, no usage, tool calls as persisted.
-const endingOf = (candidate: OrphanCandidate): Ending => {
+interface Settled {
+  readonly ending: Ending;
+  readonly settlement: Settlement;
+}
+
+const endOrphan = (
+  deps: OrphanDeps,
+  candidate: OrphanCandidate,
+  limits: OrphanLimits,
+  keepText: boolean,
+): Promise<Settled | null> =>
+  inTransaction(deps.db, async (tx) => {
+    // Read before the end is decided; whatever is appended behind it takes the place of the log's end.
+    const log = candidate.resumable ? await readLog(tx, candidate) : null;
+    const end = endOf(candidate, keepText ? log : null);
+    const row = await compareAndEndOrphan(tx, end, limits);
+    if (row === null) return null;
+    const ending = { ...end, ...keptOf(row, end, log) };
+    return { ending, settlement: await settleEnded(tx, deps, row, ending) };
+  });
+
+type OrphanEnd = Omit<Ending, "answer" | "log"> & { readonly kept: LogSummary | null };
+
+// Whatever the dead process had received beyond its log is unknown: no usage, tool calls as persisted.
+const endOf = (candidate: OrphanCandidate, log: LogSummary | null): OrphanEnd => {
+  // Text that was delivered is kept, and `failed` has no message (turns.md §10.5, §13).
+  const kept = log?.complete && log.text !== "" && log.messageId !== null ? log : null;
   // A turn that was asked to stop and whose owner died ends as asked (turns.md §12, Beyond).
-  const cancelled = candidate.deadOwner && candidate.cancelRequested;
+  const cancelled = kept !== null || (candidate.deadOwner && candidate.cancelRequested);
   return {
     turnId: candidate.id,
     tenantId: candidate.tenantId,
     state: cancelled ? "cancelled" : "failed",
     errorCode: cancelled ? null : "orphan_timeout",
     cancelReason: null,
-    errorDetail: null,
+    errorDetail: kept === null ? null : "the process died; the text is that of the log",
     responseId: null,
     usage: null,
     incomplete: null,
     started: true,
     toolCounts: null,
-    answer: null,
     audit: { latencyMs: {}, decision: null, attachments: [] },
     summary: null,
+    kept,
+  };
+};
+
+const keptOf = (
+  row: FinalizedRow,
+  end: OrphanEnd,
+  log: LogSummary | null,
+): Pick<Ending, "answer" | "log"> => {
+  const { kept } = end;
+  const model = row.reserve?.effectiveModel ?? row.selectedModel;
+  const closing =
+    end.errorCode === null
+      ? errorEvent("cancelled", "The answer was interrupted; what there was of it is kept.")
+      : errorEvent(end.errorCode, "The answer was interrupted.");
+  return {
+    answer: kept?.messageId == null ? null : { id: kept.messageId, content: kept.text, model, citations: [] },
+    log: log === null ? null : { writer: "watchdog", events: [{ ...closing, seq: log.lastSeq + 1 }] },
   };
 };

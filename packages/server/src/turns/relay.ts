@@ -42,8 +42,13 @@ export const relay = async (
     if (grammar.acceptsPing) write([{ event: "ping", data: {} }]);
     else client?.comment();
   });
-  if (client === null) cancellation.cancel("disconnect");
-  const detached = client === null ? null : onClientGone(deps, turn, client, grammar, cancellation);
+  const detached: { timer?: NodeJS.Timeout } = {};
+  const leave = (): void => {
+    if (turn.onDisconnect === "cancel") cancellation.cancel("disconnect");
+    else detached.timer = setTimeout(() => cancellation.cancel("disconnect"), deps.detachedMaxMs);
+  };
+  if (client === null) leave();
+  else onClientGone(deps.metrics, client, grammar, leave);
   const cancelled = new Promise<void>((resolve) => {
     if (cancellation.signal.aborted) resolve();
     else cancellation.signal.addEventListener("abort", () => resolve(), { once: true });
@@ -59,7 +64,7 @@ export const relay = async (
   } catch (error) {
     deps.logger.error({ err: error, turn_id: turn.id }, "a turn's stream broke off");
   } finally {
-    clearTimeout(detached?.timer);
+    clearTimeout(detached.timer);
     // Whatever happened, the client is not left waiting; the database says how the turn stands (§5.3).
     if (!grammar.ended) {
       const message = "The stream was interrupted; ask for the turn's status.";
@@ -84,22 +89,18 @@ const openOrNull = (
   }
 };
 
-/** What a client that leaves before the end sets off; the timer runs only for `continue`. */
+/** Calls `leave` when the client goes before the end. */
 const onClientGone = (
-  deps: RelayDeps,
-  turn: { readonly onDisconnect: "cancel" | "continue" },
+  metrics: Metrics,
   client: SseWriter,
   grammar: StreamGrammar,
-  cancellation: Cancellation,
-): { timer: NodeJS.Timeout | undefined } => {
-  const detached: { timer: NodeJS.Timeout | undefined } = { timer: undefined };
+  leave: () => void,
+): void => {
   client.onClose(() => {
     if (grammar.ended) return;
-    deps.metrics.count("stream_disconnected", {
+    metrics.count("stream_disconnected", {
       stage: grammar.hasContent ? "mid_stream" : "before_first_token",
     });
-    if (turn.onDisconnect === "cancel") cancellation.cancel("disconnect");
-    else detached.timer = setTimeout(() => cancellation.cancel("disconnect"), deps.detachedMaxMs);
+    leave();
   });
-  return detached;
 };

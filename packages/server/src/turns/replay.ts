@@ -21,7 +21,7 @@ export const replayEvents = async (
   },
   tenantId: TenantId,
   chatId: string,
-  turn: TurnLookup,
+  turn: Pick<TurnLookup, "requestId" | "assistantMessageId" | "effectiveModel">,
   selectedModel: string,
 ): Promise<readonly StreamEvent[]> => {
   invariant(turn.assistantMessageId !== null, "a completed turn has its message");

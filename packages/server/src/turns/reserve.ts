@@ -14,11 +14,13 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { Cancellation, RunningTurns } from "./cancellation.ts";
 import { type DecideDeps, type Decided, decideTurn, type Locked } from "./decide.ts";
 import { readTurnEnd } from "./finalize-store.ts";
+import { appendWithin } from "./log-store.ts";
 import { observeBalances, observeRefused, observeReserved } from "./observe-preflight.ts";
 import { generationInProgress, type Plan, refuseUnlessReplay } from "./preflight.ts";
 import { isRevision, replacementEvent, replaceTurn } from "./revise.ts";
 import type { RunningTurn } from "./running.ts";
 import type { TurnOutbox } from "./settle.ts";
+import { isResumable, startedEvent } from "./started.ts";
 import { fillReserveColumns, findTurnsForSend, insertTurn, type TurnLookup } from "./store.ts";
 
 export interface ReserveDeps extends DecideDeps {
@@ -142,6 +144,10 @@ const attempt = async (
   };
   onDecided({ turn, decided });
   const writes = write(tx, plan, turnId, decided);
+  if (isResumable(turn)) {
+    const begin = { ...startedEvent(turn), seq: 0 };
+    writes.push(appendWithin(tx, { id: turnId, tenantId: actor.tenantId }, [begin], "owner"));
+  }
   if (replacement !== null) {
     const event = replacementEvent(replacement.plan, replacement.retired);
     writes.push(deps.outbox.enqueueMany(tx, [event]));

@@ -6,7 +6,10 @@ import { type ClosingDeps, closingEvents } from "./closing.ts";
 import { type FinalizeDeps, finalizeTurn } from "./finalize.ts";
 import { generate } from "./generate.ts";
 import type { StreamEvent } from "./grammar.ts";
+import { TurnLog, throughLog } from "./log.ts";
+import type { LogReaders } from "./readers.ts";
 import type { RunningTurn } from "./running.ts";
+import { isResumable, startedEvent } from "./started.ts";
 import { countToolCalls } from "./store.ts";
 import { createToolCallWriter } from "./tool-calls.ts";
 import type { Terminal } from "./turn.ts";
@@ -14,6 +17,7 @@ import type { Terminal } from "./turn.ts";
 export interface RunDeps extends FinalizeDeps, ClosingDeps {
   readonly db: Db;
   readonly running: RunningTurns;
+  readonly readers: Pick<LogReaders, "appended" | "ended">;
   readonly adapterOf: (target: ProviderTarget) => LlmProvider;
   /** After this time the provider call is aborted and the turn fails with `provider_timeout`. */
   readonly maxDurationMs: number;
@@ -32,31 +36,31 @@ export async function* runTurn(
   const deadline = setTimeout(() => cancellation.cancel("timeout"), deps.maxDurationMs);
   deps.metrics.add("active_streams", {}, 1);
   try {
-    yield [
-      {
-        event: "stream_started",
-        data: {
-          request_id: turn.requestId,
-          message_id: turn.messageId,
-          is_new_turn: true,
-          ...(turn.context.summaryTokens === null
-            ? {}
-            : { thread_summary_applied: { token_estimate: turn.context.summaryTokens } }),
-        },
-      },
-    ];
+    yield [startedEvent(turn)];
     deps.running.setGenerating(turn.id, true);
-    const terminal = yield* generateSafely(deps, turn, cancellation);
+    const generated = generateSafely(deps, turn, cancellation);
+    const log = isResumable(turn) ? createLog(deps, turn) : null;
+    const terminal = yield* log === null ? generated : throughLog(log, generated);
     deps.running.setGenerating(turn.id, false);
     clearTimeout(deadline);
-    const finalized = await finalizeTurn(deps, turn, terminal);
+    const tail = log === null ? null : await log.close();
+    const appended = log?.take() ?? [];
+    if (appended.length > 0) yield appended;
+    const finalized = await finalizeTurn(deps, turn, terminal, tail);
     yield await closingEvents(deps, turn, terminal, finalized);
   } finally {
+    if (isResumable(turn)) deps.readers.ended(turn.id);
     clearTimeout(deadline);
     deps.metrics.add("active_streams", {}, -1);
     deps.running.remove(turn.id);
   }
 }
+
+const createLog = ({ db, logger, readers }: RunDeps, turn: RunningTurn): TurnLog =>
+  new TurnLog(
+    { db, logger, appended: (turnId) => readers.appended(turnId) },
+    { id: turn.id, tenantId: turn.actor.tenantId },
+  );
 
 /** As `generate`; whatever breaks, the turn ends and is settled. */
 async function* generateSafely(

@@ -10,6 +10,7 @@ import { type Bill, billTurn } from "./billing.ts";
 import type { Ending } from "./ending.ts";
 import { turnEvents } from "./events.ts";
 import { type FinalizedRow, setAssistantMessage } from "./finalize-store.ts";
+import { appendWithin } from "./log-store.ts";
 import type { ToolCounts } from "./turn.ts";
 
 export interface SettleDeps {
@@ -66,17 +67,19 @@ export const settleEnded = async (
     for (const pattern of redactions) deps.metrics.count("audit_redaction_hits", { pattern });
   });
   const settled = settle(tx, row, ending, bill, tools);
+  const turn = { id: row.id, tenantId: ending.tenantId };
+  const logged = ending.log === null ? null : appendWithin(tx, turn, ending.log.events, ending.log.writer);
   const enqueued = deps.outbox.enqueueMany(tx, events);
   tx.afterCommit(deps.outbox.flush);
   const thread = { tenantId: ending.tenantId, chatId: row.chatId };
   const scheduled = ending.summary === null ? null : scheduleSummary(tx, deps, thread, ending.summary);
   scheduled?.catch(() => {});
   if (scheduled === null) tx.commitNow();
-  const [message] = await Promise.allSettled([...stored, settled, enqueued]);
+  const [message] = await Promise.allSettled([...stored, settled, logged, enqueued]);
   if (stored.length > 0 && message?.status === "rejected" && !isTransient(message.reason)) {
     throw new MessagePersistenceError("message not stored", { cause: message.reason });
   }
-  const [anomalies] = await Promise.all([settled, enqueued, ...stored]);
+  const [anomalies] = await Promise.all([settled, logged, enqueued, ...stored]);
   await scheduled;
   return { row, bill, anomalies };
 };

@@ -63,7 +63,6 @@ GET /quota/status`
 
 /** Those whose slices are not built; whoever builds one takes it off this list. */
 const toCome = [
-  "GET /chats/{id}/turns/{request_id}/stream",
   "POST /chats/{id}/attachments",
   "GET /chats/{id}/attachments/{attachment_id}",
   "DELETE /chats/{id}/attachments/{attachment_id}",

@@ -4,6 +4,8 @@ import { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage, req
 export interface WireEvent {
   readonly event: string;
   readonly data: Record<string, unknown>;
+  /** Of resumable turns only. */
+  readonly id?: string;
 }
 
 /** An answer that is either a stream (200) or a problem. */
@@ -30,9 +32,10 @@ export interface OpenedStream {
 const parseFrame = (frame: string): WireEvent | undefined => {
   const name = /^event: ([^\n]*)$/m.exec(frame)?.[1];
   const data = /^data: ([^\n]*)$/m.exec(frame)?.[1];
-  return name === undefined || data === undefined
-    ? undefined
-    : { event: name, data: JSON.parse(data) as Record<string, unknown> };
+  const id = /^id: ([^\n]*)$/m.exec(frame)?.[1];
+  if (name === undefined || data === undefined) return undefined;
+  const event = { event: name, data: JSON.parse(data) as Record<string, unknown> };
+  return id === undefined ? event : { ...event, id };
 };
 
 class Reader implements OpenedStream {

@@ -132,7 +132,9 @@ const parse = (stream: string): EventSourceMessage[] => {
 test("any events, one after the other, arrive as they are", () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(event, fc.option(fc.nat(), { nil: undefined }))), (sent) => {
-      const stream = sent.map(([one, seq]) => encodeEvent(one, seq)).join("");
+      const stream = sent
+        .map(([one, seq]) => encodeEvent(seq === undefined ? one : { ...one, seq }))
+        .join("");
       expect(stream).not.toContain("\r");
       const received = parse(stream);
       expect(received.map((one) => ({ event: one.event, data: JSON.parse(one.data) }))).toEqual(
@@ -149,7 +151,7 @@ test("a frame is an event line, one data line and a blank line; the id line only
   expect(encodeEvent({ event: "delta", data: { type: "text", content: 'a\n"b"' } })).toBe(
     'event: delta\ndata: {"type":"text","content":"a\\n\\"b\\""}\n\n',
   );
-  expect(encodeEvent({ event: "ping", data: {} }, 7)).toBe("id: 7\nevent: ping\ndata: {}\n\n");
+  expect(encodeEvent({ event: "ping", data: {}, seq: 7 })).toBe("id: 7\nevent: ping\ndata: {}\n\n");
 });
 
 test("int64 amounts stay numbers", () => {
