@@ -126,15 +126,27 @@ const measurePrefix = async (stack: Stack): Promise<object> => {
     return {
       known: bytes(known),
       all: bytes(next),
+      last: bytes(last),
       whole: last.every((part, place) => part === next[place]),
+      // No new summary, and no cut of the window that calls for one.
+      between: next.length > last.length,
     };
   });
-  const sum = (of: (one: (typeof shares)[number]) => number): number =>
-    shares.reduce((total, one) => total + of(one), 0);
+  type Share = (typeof shares)[number];
+  const ratio = (of: readonly Share[], whole: (one: Share) => number): number =>
+    digits(
+      of.reduce((total, { known }) => total + known, 0) / of.reduce((total, one) => total + whole(one), 0),
+    );
+  const between = shares.filter((one) => one.between);
   return {
     turns: requests.length,
     requests_that_continue_the_last: shares.filter(({ whole }) => whole).length,
-    prefix_share: digits(sum(({ known }) => known) / sum(({ all }) => all)),
+    prefix_share: ratio(shares, ({ all }) => all),
+    between_summaries: {
+      requests: between.length,
+      prefix_share: ratio(between, ({ all }) => all),
+      share_of_the_last_request_that_is_kept: ratio(between, ({ last }) => last),
+    },
   };
 };
 

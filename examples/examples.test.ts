@@ -21,10 +21,10 @@ beforeAll(async () => {
 afterAll(() => app.close());
 
 /** Runs an example as its reader would; rejects with its output when it fails. */
-const play = async (command: string, file: string): Promise<string> => {
+const play = async (command: string, file: string, timeout = 20_000): Promise<string> => {
   const base = app.base.replace(/\/v1$/, "");
   const { stdout, stderr } = await run(command, [`${here}/${file}`, base, callers.ann.token], {
-    timeout: 20_000,
+    timeout,
     env: { PATH: process.env["PATH"] ?? "" },
   });
   expect(stderr).toBe("");
@@ -95,10 +95,99 @@ test("conversation.ts", async () => {
   expect(await chatsLeft()).toBe(0);
 });
 
+test("client-chat.ts", async () => {
+  const output = await play(process.execPath, "client-chat.ts");
+  expect(output).toBe(
+    [
+      "> What makes a good release note?",
+      "Hello from the simulator.",
+      "[standard, 12 tokens]",
+      "> Say it in one sentence.",
+      "Hello from the simulator.",
+      "[standard, 12 tokens]",
+      "> again, please",
+      "Hello from the simulator.",
+      "[standard, 12 tokens]",
+      "user: What makes a good release note?",
+      "assistant: Hello from the simulator.",
+      "user: Say it in one sentence.",
+      "assistant: Hello from the simulator.",
+      "",
+    ].join("\n"),
+  );
+  expect(await chatsLeft()).toBe(0);
+});
+
+test("client-recover.ts", async () => {
+  for (let i = 0; i < 2; i += 1) {
+    app.simulator.enqueue({ events: [{ text: "Once upon" }, { text: " a time", delay_ms: 400 }] });
+  }
+  expect(await play(process.execPath, "client-recover.ts")).toBe(
+    [
+      "continue: interrupted",
+      "continue: resumed",
+      "continue: completed, resumed: Once upon a time",
+      "cancel: interrupted",
+      "cancel: cancelled, stored",
+      "",
+    ].join("\n"),
+  );
+  expect(await chatsLeft()).toBe(0);
+});
+
+test("long-conversation.ts", { timeout: 130_000 }, async () => {
+  // The last question would take 6,150 input tokens if all of the conversation were sent.
+  const output = await play(process.execPath, "long-conversation.ts", 120_000);
+  const tokens = Number(/the last question took (\d+) input tokens/.exec(output)?.[1]);
+  expect(tokens).toBeLessThan(1_500);
+  expect(output.replace(`${tokens} input`, "few input")).toBe(
+    [
+      "",
+      "# Send a question",
+      "Hello from the simulator.",
+      "",
+      "# Put it in other words",
+      "Hello from the simulator.",
+      "",
+      "# Ask for another answer to the same question",
+      "Hello from the simulator.",
+      "",
+      "# Say that it was a good one",
+      "user: Where should we go first, by train?",
+      "assistant: Hello from the simulator. [like]",
+      "",
+      "# Close the laptop in the middle of an answer",
+      "read so far: Once ",
+      "",
+      "# Open it again, or another device",
+      "the whole answer: Once upon a time there was text.",
+      "",
+      "# Go on for sixty turns",
+      "124 messages are listed",
+      "a summary stood in for the oldest of them",
+      "the last question took few input tokens",
+      "",
+      "# Find something in it",
+      "message: Where should we go first, by train?",
+      "",
+      "# Take a copy along",
+      "# A trip to the coast",
+      "all of it",
+      "",
+      "# Delete it",
+      "chat_not_found",
+      "",
+    ].join("\n"),
+  );
+  expect(await chatsLeft()).toBe(0);
+});
+
 test("an example that is refused says why and fails", async () => {
   const base = app.base.replace(/\/v1$/, "");
   const wrong = run(process.execPath, [`${here}/conversation.ts`, base, "wrong"]);
   await expect(wrong).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining("unauthorized") });
+  const client = run(process.execPath, [`${here}/client-chat.ts`, base, "wrong"]);
+  await expect(client).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining("unauthorized") });
   const script = run("bash", [`${here}/conversation.sh`, base, "wrong"]);
   await expect(script).rejects.toMatchObject({ code: 22, stderr: expect.stringContaining("401") });
 });

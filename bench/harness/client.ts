@@ -20,10 +20,14 @@ export interface SendOptions {
   readonly keep?: boolean;
   /** Another path, for what is compared with the server. */
   readonly path?: string;
+  readonly requestId?: string;
+  /** Fields besides the content and the id. */
+  readonly more?: object;
 }
 
-const requestOf = ({ chatId, user, content = "How are you?", path }: SendOptions): string => {
-  const body = JSON.stringify({ content, request_id: randomUUID() });
+const requestOf = ({ chatId, user, content = "How are you?", path, ...options }: SendOptions): string => {
+  const { requestId = randomUUID(), more } = options;
+  const body = JSON.stringify({ content, request_id: requestId, ...more });
   return (
     `POST ${path ?? `/v1/chats/${chatId}/messages:stream`} HTTP/1.1\r\nhost: 127.0.0.1\r\n` +
     `authorization: Bearer ${user.token}\r\ncontent-type: application/json\r\nconnection: close\r\n` +

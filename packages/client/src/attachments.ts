@@ -1,5 +1,6 @@
 import { backoffMs, type CallOptions, type Http, pause } from "./http.ts";
 import type { Attachment } from "./model.ts";
+import { chatPath } from "./paths.ts";
 import { type UploadOptions, uploadFile } from "./upload.ts";
 
 export interface Attachments {
@@ -17,7 +18,7 @@ export interface Attachments {
 
 export const createAttachments = (http: Http): Attachments => {
   const path = (chatId: string, attachmentId = ""): string =>
-    `/chats/${encodeURIComponent(chatId)}/attachments${attachmentId && `/${encodeURIComponent(attachmentId)}`}`;
+    `${chatPath(chatId)}/attachments${attachmentId && `/${encodeURIComponent(attachmentId)}`}`;
   const get: Attachments["get"] = (chatId, attachmentId, { signal } = {}) =>
     http.json({ path: path(chatId, attachmentId), signal });
   return {

@@ -11,6 +11,7 @@ import type {
 import { type CallOptions, type ClientOptions, createHttp, type Http } from "./http.ts";
 import { createListing, type Listing, queryOf } from "./listing.ts";
 import type { ChatQuery, Message, MessageQuery, SearchHit } from "./model.ts";
+import { chatPath } from "./paths.ts";
 import type { IdentifiedTurn } from "./turn.ts";
 import { createTurns, send, type Turns } from "./turns.ts";
 
@@ -74,8 +75,6 @@ export interface Client {
     options?: CallOptions,
   ): Listing<SearchHit>;
 }
-
-const chatPath = (chatId: string): string => `/chats/${encodeURIComponent(chatId)}`;
 
 const createChats = (http: Http): Chats => ({
   create: (chat = {}, { signal } = {}) => http.json({ method: "POST", path: "/chats", body: chat, signal }),

@@ -16,13 +16,13 @@ export class ApiError extends Error {
   /** Of a conflict with a running turn: its Turn Status (api.md §7). */
   readonly location: string | undefined;
 
-  constructor(problem: Problem, headers: Headers) {
+  constructor(problem: Problem, answer: Response) {
     super(`${problem.code}: ${problem.detail}`);
     this.code = problem.code;
-    this.status = problem.status;
+    this.status = answer.status;
     this.problem = problem;
-    this.retryAfterSecs = retryAfter(headers);
-    this.location = headers.get("location") ?? undefined;
+    this.retryAfterSecs = retryAfter(answer);
+    this.location = answer.headers.get("location") ?? undefined;
   }
 }
 
@@ -38,7 +38,7 @@ export class ConnectionError extends Error {
     super(message, { cause: options.cause });
     this.code = options.answer === undefined ? "connection_failed" : "unexpected_answer";
     this.status = options.answer?.status;
-    this.retryAfterSecs = options.answer === undefined ? undefined : retryAfter(options.answer.headers);
+    this.retryAfterSecs = options.answer === undefined ? undefined : retryAfter(options.answer);
   }
 }
 
@@ -56,7 +56,7 @@ export const isInProgress = (error: unknown): error is ApiError =>
   hasCode(error, "generation_in_progress") ||
   (hasCode(error, "request_id_conflict") && error.location !== undefined);
 
-const retryAfter = (headers: Headers): number | undefined => {
+const retryAfter = ({ headers }: Response): number | undefined => {
   const value = headers.get("retry-after");
   return value !== null && /^\d+$/.test(value) ? Number(value) : undefined;
 };
@@ -67,7 +67,8 @@ export const errorOf = async (answer: Response): Promise<ClientError> => {
   const text = await answer.text().catch(() => "");
   if (isProblem) {
     try {
-      return new ApiError(JSON.parse(text) as Problem, answer.headers);
+      const problem = JSON.parse(text) as Problem;
+      if (typeof problem.code === "string") return new ApiError(problem, answer);
     } catch {
       // Cut off on the way: as good as any other page.
     }

@@ -18,6 +18,15 @@ const isOpen = (error: unknown, task: Task): boolean =>
   error instanceof ApiError &&
   (error.status >= 500 || (task.freshId && error.code === "request_id_conflict"));
 
+/** Whether somebody said no: the server for a reason of its own, or whoever stands before it. */
+const isAnswered = (error: unknown): boolean =>
+  error instanceof ApiError
+    ? error.status >= 500
+    : error instanceof ConnectionError &&
+      error.status !== undefined &&
+      error.status >= 400 &&
+      error.status < 500;
+
 const begin = async (http: Http, task: Task, call: Call): Promise<Heard> => {
   try {
     return await listen(http, { ...call, signal: task.signal }, task.progress, false);
@@ -37,8 +46,8 @@ export const follow = async (http: Http, task: Task): Promise<TurnResult> => {
   const heard = await begin(http, task, task.begin);
   if ("result" in heard) return heard.result;
   const cause = heard.lost;
-  if (cause instanceof ApiError && cause.status >= 500) {
-    // It refused for a reason of its own; one look tells whether the turn came to be all the same.
+  if (isAnswered(cause)) {
+    // One look tells whether the turn came to be all the same.
     const sight = await look(http, task);
     if ("result" in sight) return sight.result;
     if (sight.reason === "not_found" || sight.reason === "unreachable") throw cause;
@@ -51,6 +60,11 @@ export const follow = async (http: Http, task: Task): Promise<TurnResult> => {
 const attach = async (http: Http, task: Task): Promise<TurnResult> => {
   const sight = await look(http, task);
   if ("result" in sight) return sight.result;
-  if (sight.cause instanceof ApiError && (sight.final || sight.reason === "not_found")) throw sight.cause;
-  return recover(http, task, sight.cause ?? new ConnectionError("the turn is not to be seen"));
+  const { cause, reason, final } = sight;
+  const refused =
+    cause instanceof ApiError
+      ? final || reason === "not_found"
+      : cause !== undefined && !(cause instanceof ConnectionError);
+  if (refused) throw cause;
+  return recover(http, task, cause);
 };

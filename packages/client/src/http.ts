@@ -41,7 +41,7 @@ export interface Http {
   readonly options: ClientOptions;
   urlOf(call: Pick<Call, "path" | "query">): string;
   /** Runs `attempt` with a token, and once more when that is refused and can be renewed. */
-  authorized<T extends { readonly status: number }>(attempt: (token: string) => Promise<T>): Promise<T>;
+  authorized(attempt: (token: string) => Promise<Response>): Promise<Response>;
   /** One exchange; the answer if it is a success. Throws a `ClientError`, or the reason of the signal. */
   open(call: Call): Promise<Response>;
   /** As `open`, within the time limit; reads are repeated with growing pauses when the way is disturbed. */
@@ -151,7 +151,9 @@ export const createHttp = (options: ClientOptions): Http => {
   const authorized: Http["authorized"] = async (attempt) => {
     const first = typeof token === "function" ? await token() : token;
     const answer = await attempt(first);
-    return answer.status === 401 && typeof token === "function" ? attempt(await token(first)) : answer;
+    if (answer.status !== 401 || typeof token !== "function") return answer;
+    await answer.body?.cancel();
+    return attempt(await token(first));
   };
 
   const open = async (call: Call): Promise<Response> => {

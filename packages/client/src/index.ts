@@ -16,5 +16,5 @@ export type { CallOptions, ClientOptions } from "./http.ts";
 export type { Listing } from "./listing.ts";
 export type * from "./model.ts";
 export type { IdentifiedTurn, Turn } from "./turn.ts";
-export type { MutationOptions, ResumeOptions, RetryOptions, Turns } from "./turns.ts";
+export type { MutationOptions, RetryOptions, Turns } from "./turns.ts";
 export type { UploadOptions, UploadProgress } from "./upload.ts";

@@ -37,11 +37,11 @@ export const listen = async (http: Http, call: Call, progress: Progress, again: 
       await body?.cancel();
       return { lost: new ConnectionError("the answer is no stream", { answer }) };
     }
+    progress.opened += 1;
     if (progress.broken) progress.emit({ type: "resumed", data: {} });
     progress.broken = false;
     return await whileConnected(signal, () => hear(body, progress, again, silence.heard));
   } catch (error) {
-    call.signal?.throwIfAborted();
     if (error instanceof ApiError || !isClientError(error)) throw error;
     return { lost: error };
   } finally {

@@ -1,7 +1,7 @@
 import type { TurnStatus } from "./generated/api.ts";
 import type { Http } from "./http.ts";
 import type { Message, Page } from "./model.ts";
-import { turnPath } from "./recover.ts";
+import { chatPath, turnPath } from "./paths.ts";
 
 type Question = Pick<Message, "request_id" | "created_at" | "content">;
 
@@ -22,7 +22,7 @@ export const findSuccessor = async (
   const old = await http.json<TurnStatus>({ path: turnPath(chatId, requestId), signal, attempts: 1 });
   const questionBy = async (condition: string, direction: string): Promise<Question | undefined> => {
     const page = await http.json<Page<Question>>({
-      path: `/chats/${encodeURIComponent(chatId)}/messages`,
+      path: `${chatPath(chatId)}/messages`,
       query: {
         $filter: `role eq 'user' and created_at ${condition} ${old.updated_at}`,
         $orderby: `created_at ${direction}`,

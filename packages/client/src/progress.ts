@@ -15,8 +15,9 @@ export interface Progress {
   continues: boolean | undefined;
   /** Readers were told of an interruption, and not yet that it is over. */
   broken: boolean;
-  /** Events so far, on all connections: whether there are signs of life. */
+  /** New events and opened streams so far, on all connections: whether there are signs of life. */
   heard: number;
+  opened: number;
   recovered: Recovered | undefined;
   readonly emit: (event: TurnEvent) => void;
 }
@@ -31,11 +32,15 @@ const names: ReadonlySet<string> = new Set<ServerEvent["type"]>([
   "error",
 ]);
 
-/** Null for an event of a newer server (api.md §10), and for one that is no JSON: as good as lost. */
+/** Null for an event of a newer server (api.md §10). Throws on what is no JSON. */
 const parse = ({ name, data }: WireEvent): ServerEvent | null => {
   if (!names.has(name)) return null;
   return { type: name, data: JSON.parse(data) } as ServerEvent;
 };
+
+/** Whether the event came before; the end of a stream comes as often as it is asked for. */
+const isKnown = ({ seq }: Progress, { id, name }: WireEvent): boolean =>
+  id !== undefined && seq !== "" && Number(id) <= Number(seq) && name !== "done" && name !== "error";
 
 const shared = ({ text, citations, recovered }: Progress) => ({
   text,
@@ -100,10 +105,8 @@ const untold: readonly string[] = ["stream_interrupted", "finalization_failed"];
  * server itself lost sight of the turn.
  */
 export const take = (progress: Progress, wire: WireEvent, again: boolean): TurnResult | "lost" | null => {
-  if (wire.id !== undefined && progress.seq !== "" && Number(wire.id) <= Number(progress.seq)) return null;
   const event = parse(wire);
-  if (event === null) return null;
-  progress.heard += 1;
+  if (event === null || isKnown(progress, wire)) return null;
   if (wire.id !== undefined) progress.seq = wire.id;
   if (event.type === "stream_started") {
     const known = progress.started;
@@ -114,6 +117,7 @@ export const take = (progress: Progress, wire: WireEvent, again: boolean): TurnR
     if (!known) progress.emit(event);
     return null;
   }
+  if (event.type !== "ping") progress.heard += 1;
   if (event.type === "delta" && event.data.type === "text") {
     // Played from the message, not from the log: no numbers, and the whole text in one piece (turns.md §6).
     if (again && wire.id === undefined && progress.text !== "") {

@@ -3,6 +3,7 @@ import type { TurnStatus } from "./generated/api.ts";
 import { backoffMs, type Call, type Http, pause } from "./http.ts";
 import { listen } from "./listen.ts";
 import type { Message, Page, TurnResult, Uncertainty } from "./model.ts";
+import { chatPath, turnPath } from "./paths.ts";
 import {
   cancelled,
   completed,
@@ -29,9 +30,6 @@ export type Sight =
 
 const unclear = (reason: Uncertainty, cause: unknown, final = false): Sight => ({ reason, cause, final });
 
-export const turnPath = (chatId: string, requestId: string): string =>
-  `/chats/${encodeURIComponent(chatId)}/turns/${encodeURIComponent(requestId)}`;
-
 /** Asks the status once and reads what it promises: the rest of the stream, or what is stored. */
 export const look = async (http: Http, lost: Lost): Promise<Sight> => {
   const { chatId, progress, signal } = lost;
@@ -44,7 +42,8 @@ export const look = async (http: Http, lost: Lost): Promise<Sight> => {
     return await readOutcome(http, lost, requestId, status);
   } catch (error) {
     signal?.throwIfAborted();
-    if (!isClientError(error)) throw error;
+    // A token that cannot be had now, perhaps for want of a network.
+    if (!isClientError(error)) return unclear("unreachable", error);
     if (error.code === "turn_not_found") return unclear("not_found", error);
     // What is neither ours nor passing will be said again: signed out, the chat deleted.
     const final = error instanceof ApiError && error.status < 500 && error.status !== 429;
@@ -103,13 +102,16 @@ const readMessage = async (
   signal: AbortSignal | undefined,
 ): Promise<Message | undefined> => {
   const page = await http.json<Page<Message>>({
-    path: `/chats/${encodeURIComponent(chatId)}/messages`,
+    path: `${chatPath(chatId)}/messages`,
     query: { $filter: `id eq ${messageId}` },
     signal,
     attempts: 1,
   });
   return page.items[0];
 };
+
+// A stream that stayed open so long was alive, although it told nothing new.
+const lastingMs = 1_000;
 
 /**
  * Looks again and again, with growing pauses, until there is a result, or no sign of life for `recoverForMs`:
@@ -120,10 +122,12 @@ export const recover = async (http: Http, lost: Lost, cause: unknown): Promise<T
   const { recoverForMs = 30_000 } = http.options;
   let until = Date.now() + recoverForMs;
   for (let attempt = 0; ; attempt += 1) {
-    const { heard } = progress;
+    const { heard, opened } = progress;
+    const from = Date.now();
     const sight = await look(http, lost);
     if ("result" in sight) return sight.result;
-    if (progress.heard > heard) {
+    const lasted = progress.opened > opened && Date.now() - from >= lastingMs;
+    if (progress.heard > heard || lasted) {
       attempt = 0;
       until = Date.now() + recoverForMs;
     }

@@ -3,8 +3,8 @@ import type { TurnStatus } from "./generated/api.ts";
 import type { Call, Http } from "./http.ts";
 import { createJournal } from "./journal.ts";
 import type { TurnEvent, TurnResult } from "./model.ts";
+import { turnPath } from "./paths.ts";
 import type { Progress } from "./progress.ts";
-import { turnPath } from "./recover.ts";
 
 /**
  * An answer on its way. Iterate over it for its events, any number of times: each reader gets all of them
@@ -35,7 +35,6 @@ export interface TurnStart {
   readonly begin: Call | null;
   readonly freshId?: boolean;
   readonly continues: boolean | undefined;
-  readonly after?: string | undefined;
   readonly locate?: Task["locate"];
   readonly signal: AbortSignal | undefined;
 }
@@ -48,11 +47,12 @@ export const startTurn = (http: Http, start: TurnStart): Turn => {
     messageId: undefined,
     text: "",
     citations: [],
-    seq: start.after ?? "",
+    seq: "",
     started: false,
     continues: start.continues,
     broken: false,
     heard: 0,
+    opened: 0,
     recovered: undefined,
     emit: events.push,
   };

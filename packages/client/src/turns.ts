@@ -1,7 +1,7 @@
 import type { Operations, SendMessage, TurnEdit, TurnStatus } from "./generated/api.ts";
 import type { CallOptions, Http } from "./http.ts";
 import { findSuccessor } from "./locate.ts";
-import { turnPath } from "./recover.ts";
+import { chatPath, turnPath } from "./paths.ts";
 import { type IdentifiedTurn, startTurn, type Turn } from "./turn.ts";
 
 export interface MutationOptions extends CallOptions {
@@ -11,11 +11,6 @@ export interface MutationOptions extends CallOptions {
 
 export interface RetryOptions extends MutationOptions {
   readonly on_disconnect?: Operations["retryTurn"]["query"]["on_disconnect"];
-}
-
-export interface ResumeOptions extends CallOptions {
-  /** Number of the last event seen; without it the events come from the first. */
-  readonly after?: string | undefined;
 }
 
 export interface Turns {
@@ -28,8 +23,11 @@ export interface Turns {
   remove(chatId: string, requestId: string, options?: MutationOptions): Promise<void>;
   /** Stops a running answer; the status is still `running` if that takes longer than 2 s. */
   cancel(chatId: string, requestId: string, options?: CallOptions): Promise<TurnStatus>;
-  /** Follows a turn that was begun before: by another page, or before a reload. */
-  resume(chatId: string, requestId: string, options?: ResumeOptions): IdentifiedTurn;
+  /**
+   * Follows a turn that was begun elsewhere, or before a reload, from its first event. A turn that was not
+   * opened with `on_disconnect: "continue"` is waited for; its result then is what is stored.
+   */
+  resume(chatId: string, requestId: string, options?: CallOptions): IdentifiedTurn;
 }
 
 /** As `crypto.randomUUID`, which browsers keep from pages that did not come over TLS. */
@@ -58,7 +56,7 @@ export const send = (
     requestId,
     begin: {
       method: "POST",
-      path: `/chats/${encodeURIComponent(chatId)}/messages:stream`,
+      path: `${chatPath(chatId)}/messages:stream`,
       body: { ...message, request_id: requestId },
     },
     freshId: message.request_id === undefined,
@@ -92,9 +90,6 @@ export const createTurns = (http: Http): Turns => ({
     http.done({ method: "DELETE", path: turnPath(chatId, requestId), query: { ...query }, signal }),
   cancel: (chatId, requestId, { signal } = {}) =>
     http.json({ method: "POST", path: `${turnPath(chatId, requestId)}/cancel`, signal }),
-  resume: (chatId, requestId, { signal, after } = {}) =>
-    withId(
-      startTurn(http, { chatId, requestId, begin: null, continues: undefined, after, signal }),
-      requestId,
-    ),
+  resume: (chatId, requestId, { signal } = {}) =>
+    withId(startTurn(http, { chatId, requestId, begin: null, continues: undefined, signal }), requestId),
 });

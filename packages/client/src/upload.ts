@@ -88,7 +88,7 @@ const sendByXhr = (
           const value = request.getResponseHeader(header);
           if (value !== null) headers.set(header, value);
         }
-        resolve(new Response(request.responseText, { status: request.status, headers }));
+        resolve(new Response(request.responseText || null, { status: request.status, headers }));
       });
     request.open("POST", url);
     request.setRequestHeader("authorization", `Bearer ${token}`);

@@ -26,6 +26,20 @@ const proxied = async (
 const turnsOf = async (chatId: string): Promise<number> =>
   (await app.db.query("select from chat_turns where chat_id = $1", [chatId])).rowCount;
 
+let lose: () => void = () => {};
+
+/** A client whose calls that begin a turn go by the proxy, all others straight; `lose` cuts the proxy. */
+const throughOnce = (proxy: FaultProxy): ReturnType<typeof clientAt> => {
+  lose = () => void proxy.close();
+  return clientAt(app.origin, {
+    fetch: (input, init) => {
+      const url = new URL(String(input));
+      if (init?.method !== "GET") url.host = new URL(proxy.origin).host;
+      return fetch(url, init);
+    },
+  });
+};
+
 const gateway = (status: number): Response => new Response("<html>", { status });
 
 describe("three ends a user must be able to tell apart", () => {
@@ -105,16 +119,8 @@ describe("a stream that breaks", () => {
   test("in the middle ends as cancelled, with the text the server kept", async () => {
     const chat = await app.createChat();
     app.simulator.enqueue({ events: [{ text: "some" }, { wait_for: "broken" }, { text: " more" }] });
-    const proxy = await startFaultProxy(app.origin);
-    const through = clientAt(app.origin, {
-      fetch: (input, init) => {
-        const url = new URL(String(input));
-        if (url.pathname.endsWith(":stream")) url.host = new URL(proxy.origin).host;
-        return fetch(url, init);
-      },
-    });
-    const turn = through.send(chat, { content: "hi" });
-    for await (const event of turn) if (event.type === "delta") await proxy.close();
+    const turn = throughOnce(await startFaultProxy(app.origin)).send(chat, { content: "hi" });
+    for await (const event of turn) if (event.type === "delta") lose();
     expect(await turn.result()).toMatchObject({
       state: "cancelled",
       messageId: turn.messageId,
@@ -163,7 +169,14 @@ describe("an answer of somebody on the way", () => {
       },
     });
 
-  test.each([500, 502, 503, 504, 200, 404])("status %i, the request lost: not found", async (status) => {
+  test.each([403, 404, 413, 429])("status %i, the request not passed on: thrown at once", async (status) => {
+    const chat = await app.createChat();
+    const turn = throughGateway(status, false).send(chat, { content: "hi" });
+    await expect(turn.result()).rejects.toMatchObject({ code: "unexpected_answer", status });
+    expect(await turnsOf(chat)).toBe(0);
+  });
+
+  test.each([500, 502, 503, 504, 200])("status %i, the request lost: not found", async (status) => {
     const chat = await app.createChat();
     const result = await throughGateway(status, false).send(chat, { content: "hi" }).result();
     expect(result).toMatchObject({ state: "uncertain", reason: "not_found" });
@@ -277,6 +290,14 @@ describe("a retry or edit that breaks before it told the id of its turn", () => 
     expect(await turn.result()).toMatchObject({ state: "uncertain", requestId: undefined });
   });
 
+  test("another's edit is not taken for one that did not arrive", async () => {
+    const chat = await app.createChat();
+    const { requestId } = await app.ask(chat, "hi");
+    await app.client.turns.edit(chat, requestId, { content: "worse" }).result();
+    const turn = mutate(lostAnswer(false), "edit", chat, requestId);
+    expect(await turn.result()).toMatchObject({ state: "uncertain", requestId: undefined });
+  });
+
   test("the turn before is not taken for it when the old one was deleted meanwhile", async () => {
     const chat = await app.createChat();
     await app.ask(chat, "before");
@@ -284,6 +305,71 @@ describe("a retry or edit that breaks before it told the id of its turn", () => 
     await app.client.turns.remove(chat, requestId);
     const turn = mutate(lostAnswer(false), "retry", chat, requestId);
     expect(await turn.result()).toMatchObject({ state: "uncertain", requestId: undefined });
+  });
+});
+
+describe("a turn that continues (turns.md §16.2)", () => {
+  test("goes on after the break, with the rest and the end of the stream", async () => {
+    const chat = await app.createChat();
+    app.simulator.enqueue({ events: [{ text: "some" }, { wait_for: "back" }, { text: " more" }] });
+    const turn = throughOnce(await startFaultProxy(app.origin)).send(chat, {
+      content: "hi",
+      on_disconnect: "continue",
+    });
+    const types: string[] = [];
+    for await (const { type } of turn) {
+      types.push(type);
+      if (type === "delta" && turn.text === "some") lose();
+      if (type === "resumed") app.simulator.open("back");
+    }
+    expect(types).toEqual(["stream_started", "delta", "interrupted", "resumed", "delta", "done"]);
+    expect(await turn.result()).toMatchObject({
+      state: "completed",
+      text: "some more",
+      done: { effective_model: "standard" },
+      recovered: "resumed",
+    });
+  });
+
+  test("is followed by others from its first event, however many", async () => {
+    const chat = await app.createChat();
+    app.simulator.enqueue({ events: [{ text: "some" }, { wait_for: "all" }, { text: " more" }] });
+    const turn = app.client.send(chat, { content: "hi", on_disconnect: "continue" });
+    for await (const { type } of turn) if (type === "delta") break;
+    const others = [1, 2].map(() => clientAt(app.origin).turns.resume(chat, turn.requestId));
+    for (const other of others) for await (const { type } of other) if (type === "delta") break;
+    app.simulator.open("all");
+    for (const other of others) {
+      expect((await eventsOf(other)).map(({ type }) => type)).toEqual([
+        "stream_started",
+        "delta",
+        "delta",
+        "done",
+      ]);
+      expect(await other.result()).toMatchObject({ state: "completed", text: "some more" });
+    }
+    expect(await turn.result()).toMatchObject({ state: "completed", text: "some more" });
+    expect(await turnsOf(chat)).toBe(1);
+  });
+
+  test("outlives a retry or edit whose stream broke", async () => {
+    const chat = await app.createChat();
+    let { requestId } = await app.ask(chat, "hi");
+    for (const how of ["retry", "edit"]) {
+      const client = throughOnce(await startFaultProxy(app.origin));
+      app.simulator.enqueue({ events: [{ text: "some" }, { wait_for: how }, { text: " more" }] });
+      const turn =
+        how === "retry"
+          ? client.turns.retry(chat, requestId, { on_disconnect: "continue" })
+          : client.turns.edit(chat, requestId, { content: "better", on_disconnect: "continue" });
+      for await (const { type } of turn) {
+        if (type === "delta" && turn.text === "some") lose();
+        if (type === "resumed") app.simulator.open(how);
+      }
+      const result = await turn.result();
+      expect(result).toMatchObject({ state: "completed", text: "some more", recovered: "resumed" });
+      requestId = result.requestId ?? "";
+    }
   });
 });
 

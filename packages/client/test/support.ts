@@ -19,6 +19,16 @@ export const startClientApp = async (options?: TestAppOptions): Promise<ClientAp
   return { ...app, origin, client: clientAt(origin) };
 };
 
+/** The text a reader shows who knows but the events. */
+export const shownOf = (events: readonly TurnEvent[]): string => {
+  let text = "";
+  for (const event of events) {
+    if (event.type === "delta" && event.data.type === "text") text += event.data.content;
+    if (event.type === "replaced") text = event.data.text;
+  }
+  return text;
+};
+
 export const eventsOf = async (turn: Turn): Promise<TurnEvent[]> => {
   const events: TurnEvent[] = [];
   for await (const event of turn) events.push(event);

@@ -4,6 +4,7 @@ import { checkConfig } from "./commands/check-config.ts";
 import { exitCodeOf } from "./commands/exit-code.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { outboxCommand } from "./commands/outbox.ts";
+import { purgeCommand } from "./commands/purge.ts";
 import { ConfigError } from "./config/schema.ts";
 
 const run = async (given: Arguments): Promise<number> => {
@@ -27,6 +28,8 @@ const main = (parsed: ParsedArguments): Promise<number> | number => {
       return run(parsed.given);
     case "outbox":
       return outboxCommand(parsed.given);
+    case "purge":
+      return purgeCommand(parsed.given);
     case "help":
       console.log(parsed.text);
       return 0;

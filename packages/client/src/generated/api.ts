@@ -419,6 +419,19 @@ export interface Operations {
     readonly response: StreamStartedEvent | PingEvent | DeltaEvent | ToolEvent | CitationsEvent | DoneEvent | ErrorEvent;
     readonly code: "chat_not_found" | "context_budget_exceeded" | "feature_not_licensed" | "forbidden" | "generation_in_progress" | "images_disabled" | "input_too_long" | "internal_error" | "invalid_attachment" | "invalid_request" | "invalid_turn_state" | "not_latest_turn" | "quota_exceeded" | "service_unavailable" | "shutting_down" | "too_many_images" | "too_many_requests" | "turn_not_found" | "unauthorized" | "unsupported_media" | "web_search_disabled";
   };
+  /** GET /chats/{id}/turns/{request_id}/stream: Read the stream of a turn from an event on */
+  readonly resumeTurn: {
+    readonly path: {
+      readonly id: string;
+      readonly request_id: string;
+    };
+    readonly query: {
+      readonly after?: number | undefined;
+    };
+    readonly body: undefined;
+    readonly response: StreamStartedEvent | PingEvent | DeltaEvent | ToolEvent | CitationsEvent | DoneEvent | ErrorEvent;
+    readonly code: "chat_not_found" | "feature_not_licensed" | "forbidden" | "internal_error" | "invalid_request" | "not_resumable" | "service_unavailable" | "too_many_requests" | "turn_not_found" | "unauthorized";
+  };
   /** GET /models: List the models you can choose from */
   readonly listModels: {
     readonly path: Readonly<Record<string, never>>;

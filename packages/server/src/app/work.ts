@@ -1,6 +1,5 @@
 import type { DirectConnection } from "../db/direct.ts";
 import { startLoop } from "../lib/loop.ts";
-import { purgeDeadLetters } from "../outbox/dead-letters.ts";
 import type { Handlers } from "../outbox/message.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 import { cancelChannel, onCancelNotification } from "../turns/cancel.ts";
@@ -9,6 +8,7 @@ import { finalizeOrphans, orphanLockId } from "../turns/orphans.ts";
 import { startProgressClock } from "../turns/progress.ts";
 import { logChannel, readerChannel } from "../turns/readers.ts";
 import { startLeaderJob } from "./jobs.ts";
+import { startRetention } from "./retention.ts";
 import type { Opened } from "./shutdown.ts";
 import { overshootToleranceBp, type Parts } from "./turn-deps.ts";
 
@@ -29,7 +29,11 @@ export const startWork = async (
     await outbox.start(handlers);
     startWatchdog(parts, direct, opened);
     startLogRetention(parts, direct, opened);
+<<<<<<< HEAD
     startDeadLetterRetention(parts, direct, opened);
+=======
+    startRetention(parts, direct, opened);
+>>>>>>> main
   }
   if (config.role !== "worker") await startTurnKeeping(parts, direct, opened);
 };
@@ -68,6 +72,7 @@ const startWatchdog = (parts: Parts, direct: DirectConnection, opened: Opened[])
 
 const startLogRetention = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
   const { db, config } = parts;
+<<<<<<< HEAD
   const job = startLeaderJob(
     { ...parts, direct },
     {
@@ -85,14 +90,16 @@ const retentionLockId = 5;
 
 const startDeadLetterRetention = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
   const scope = { olderThanDays: parts.config.outbox.dead_letter_retention_days };
+=======
+>>>>>>> main
   const job = startLeaderJob(
     { ...parts, direct },
     {
-      name: "dead_letter_retention",
-      lockId: retentionLockId,
-      intervalMs: 3_600_000,
-      run: (signal) => purgeDeadLetters(parts, scope, { actor: "retention", signal }),
+      name: "turn_log_retention",
+      lockId: logRetentionLockId,
+      intervalMs: 60_000,
+      run: (signal) => expireLogs(db, config.resume.retention_secs, signal),
     },
   );
-  opened.push({ name: "dead letter retention", close: job.stop });
+  opened.push({ name: "turn log retention", close: job.stop });
 };

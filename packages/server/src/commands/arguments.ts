@@ -1,4 +1,5 @@
 import { type ParsedOutbox, parseOutboxArguments } from "./outbox-arguments.ts";
+import { type ParsedPurge, parsePurgeArguments } from "./purge-arguments.ts";
 
 export const commands = ["serve", "migrate", "check-config"] as const;
 export type Command = (typeof commands)[number];
@@ -13,17 +14,22 @@ export interface Arguments {
   readonly flags: Readonly<Record<string, string>>;
 }
 
-export type ParsedArguments = { readonly kind: "run"; readonly given: Arguments } | ParsedOutbox;
+export type ParsedArguments =
+  | { readonly kind: "run"; readonly given: Arguments }
+  | ParsedOutbox
+  | ParsedPurge;
 
 export const usage = `usage: mini-chat [serve] [--config FILE] [--KEY=VALUE …]
        mini-chat migrate [--dry-run] [--config FILE] [--KEY=VALUE …]
        mini-chat check-config [--config FILE] [--KEY=VALUE …]
        mini-chat outbox COMMAND [FLAGS] [--config FILE] [--KEY=VALUE …]
+       mini-chat purge [--force CHAT] [--dry-run] [--config FILE] [--KEY=VALUE …]
 
   serve          serve the API until SIGTERM (the default)
   migrate        bring the database schema to this version; --dry-run only tells
   check-config   check the configuration and print it, secrets masked
   outbox         look after events: status, dead letters, partitions; outbox --help
+  purge          remove chats for good that were deleted long enough ago; purge --help
 
   --KEY=VALUE    one configuration key, e.g. --server.bind_address=127.0.0.1:8087;
                  the environment does the same: MINI_CHAT__SERVER__BIND_ADDRESS
@@ -44,6 +50,9 @@ export const parseArguments = (argv: readonly string[]): ParsedArguments => {
     if (word === "outbox" && command === undefined && !dryRun) {
       const before = argv.slice(0, argv.length - rest.length - 1);
       return parseOutboxArguments([...rest, ...before]);
+    }
+    if (word === "purge" && command === undefined) {
+      return parsePurgeArguments([...rest, ...argv.slice(0, argv.length - rest.length - 1)]);
     }
     if (word === "--help" || word === "-h" || word === "help") return { kind: "help", text: usage };
     if (word === "--dry-run") {

@@ -1,12 +1,9 @@
 import { describeFlags, shown, takeFlags, UsageError } from "./flags.ts";
-import { commonFlags, type OutboxAction, outboxCommands } from "./outbox-commands.ts";
+import { commonFlags, type OperatorArguments } from "./operator-arguments.ts";
+import { type OutboxAction, outboxCommands } from "./outbox-commands.ts";
 
-export interface OutboxArguments {
+export interface OutboxArguments extends OperatorArguments {
   readonly action: OutboxAction;
-  readonly json: boolean;
-  /** The configuration file; none: the development configuration. */
-  readonly config: string | undefined;
-  readonly flags: Readonly<Record<string, string>>;
 }
 
 export type ParsedOutbox =

@@ -1,8 +1,8 @@
-import { userInfo } from "node:os";
 import { isUuid } from "../lib/id.ts";
-import { type DeadFilter, deadStatuses, defaultDeadLimit, isActorName } from "../outbox/dead-letter.ts";
+import { type DeadFilter, deadStatuses, defaultDeadLimit } from "../outbox/dead-letter.ts";
 import type { Selection } from "../outbox/dead-letters.ts";
 import { isPartitionCount, maxPartitions } from "../outbox/repartition.ts";
+import { actorFlag, actorOf } from "./actor.ts";
 import { type Flag, readChoice, readInt, shown, UsageError, type Words } from "./flags.ts";
 
 /** What `mini-chat outbox …` was asked to do. Queues are as they were typed: a kind, a name or `all`. */
@@ -45,14 +45,7 @@ export interface OutboxCommand {
   readonly read: (words: Words) => OutboxAction;
 }
 
-/** Flags of all of them. */
-export const commonFlags = {
-  json: { help: "print JSON for machines" },
-  config: { value: "FILE", help: "the configuration file; default: the development configuration" },
-} as const satisfies Record<string, Flag>;
-
 const queueFlag = { value: "QUEUE", help: "a queue by its name or its kind, e.g. usage" } as const;
-const actorFlag = { value: "NAME", help: "who does it, for the log; default: the account's name" } as const;
 const payloadFlag = { help: "show payloads, which may hold what users wrote" } as const;
 
 const scopeFlags = {
@@ -249,21 +242,4 @@ const pausedOf = (words: Words, name: string) => {
   }
   const partitionId = partition === undefined ? undefined : readInt("--partition", partition, 1, maxInt);
   return { queue, partitionId, actor: actorOf(words) };
-};
-
-const actorOf = ({ values }: Words): string => {
-  const given = values.get("actor");
-  if (given !== undefined && !isActorName(given)) {
-    throw new UsageError("--actor must be 1 to 128 printable characters");
-  }
-  return given ?? accountName();
-};
-
-/** An account may have no name, as in a container run under a number. */
-const accountName = (): string => {
-  try {
-    return userInfo().username;
-  } catch {
-    return `uid ${process.getuid?.() ?? "unknown"}`;
-  }
 };

@@ -1,8 +1,6 @@
-import { randomUUID } from "node:crypto";
 import type { Config } from "../config/schema.ts";
 import type { Db } from "../db/pool.ts";
 import { inTransaction } from "../db/tx.ts";
-import { stringifyJson } from "../lib/json.ts";
 import type { DeadFilter } from "../outbox/dead-letter.ts";
 import {
   changeSelected,
@@ -23,70 +21,34 @@ import {
 import { repartition } from "../outbox/repartition.ts";
 import { readOutboxStatus } from "../outbox/status.ts";
 import { changeView, deadGroupView, deadLetterView, partitionView, statusView } from "../outbox/view.ts";
-import { createLogger } from "../telemetry/log.ts";
 import { noMetrics } from "../telemetry/metrics.ts";
-import { version } from "../version.ts";
-import { configurationOf } from "./configuration.ts";
 import { UsageError } from "./flags.ts";
-import { openOperatorDatabase } from "./operator-database.ts";
+import { type Answer, type Operation, operate, standardOutput } from "./operator.ts";
 import type { OutboxArguments } from "./outbox-arguments.ts";
 import type { OutboxAction } from "./outbox-commands.ts";
 import { printChange, printGroups, printLetter, printLetters, printStatus } from "./outbox-print.ts";
 
-/** What a command says: for machines, for people, and as its exit code. */
-interface Answer {
-  readonly json: unknown;
-  readonly text: string;
-  readonly code?: 0 | 1;
-}
-
-interface Session extends DeadLetterDeps {
-  readonly config: Config;
+interface Session extends DeadLetterDeps, Operation {
   readonly queues: Readonly<Record<QueueKind, QueueSettings>>;
-  /** Tells people, on standard error, how far long work is. */
-  readonly progress: (text: string) => void;
 }
-
-/** Where a command writes: the answer, and beside it what people and logs are told. */
-export interface Output {
-  answer(text: string): void;
-  aside(text: string): void;
-}
-
-const standardOutput: Output = {
-  answer: (text) => process.stdout.write(text),
-  aside: (text) => process.stderr.write(text),
-};
 
 /** `mini-chat outbox …` (outbox.md §11). Resolves with the exit code: 1 when not everything asked for was done. */
-export const outboxCommand = async (given: OutboxArguments, output = standardOutput): Promise<number> => {
-  const { config } = configurationOf(given, 1);
-  const { db, close } = await openOperatorDatabase(config);
-  let woken: Promise<unknown> = Promise.resolve();
-  const session: Session = {
-    config,
-    db,
-    queues: queueSettings(config.outbox),
-    logger: createLogger(
-      config.log,
-      { version, instance_id: randomUUID(), role: "operator" },
-      { write: (line) => output.aside(line) },
-    ),
-    metrics: noMetrics,
-    flush: () => {
-      woken = wakeWorkers(db, config);
-    },
-    progress: (text) => output.aside(`${text}\n`),
-  };
-  try {
-    const { json, text, code = 0 } = await answerTo(session, given.action);
+export const outboxCommand = (given: OutboxArguments, output = standardOutput): Promise<number> =>
+  operate(given, output, async (operation) => {
+    const { config, db } = operation;
+    let woken: Promise<unknown> = Promise.resolve();
+    const session: Session = {
+      ...operation,
+      queues: queueSettings(config.outbox),
+      metrics: noMetrics,
+      flush: () => {
+        woken = wakeWorkers(db, config);
+      },
+    };
+    const answer = await answerTo(session, given.action);
     await woken;
-    output.answer(`${given.json ? stringifyJson(json) : text}\n`);
-    return code;
-  } finally {
-    await close();
-  }
-};
+    return answer;
+  });
 
 /** Whoever misses it finds the work by polling. */
 const wakeWorkers = async (db: Db, { outbox }: Config): Promise<void> => {

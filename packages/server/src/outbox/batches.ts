@@ -3,13 +3,14 @@ import { backoffMs } from "../lib/backoff.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { type Attempt, attempt } from "./attempt.ts";
+import { createClaimSizes } from "./claim-sizes.ts";
 import type { Held, Served } from "./held.ts";
 import { createLimits } from "./limits.ts";
 import type { Message, TransactionalHandler, Verdict } from "./message.ts";
 import type { QueueKind } from "./queue.ts";
 import { reportBatch, reportLost } from "./report.ts";
 import { type Settlement, settlementOf } from "./settle.ts";
-import { renewLease } from "./store.ts";
+import { type ClaimRequest, type KeptLease, renewLease } from "./store.ts";
 import { runTransactional } from "./transactional.ts";
 
 export interface BatchOptions {
@@ -30,6 +31,10 @@ export interface BatchEvents {
   readonly onFreed: () => void;
 }
 
+// A busy partition stays with its worker this long, then others have their turn: with 256 busy partitions
+// of four queues, one process serves each of them about once a second.
+const fairShareMs = 250;
+
 /** The leased partitions of this process and the handlers running on them. */
 export class Batches {
   readonly #options: BatchOptions;
@@ -39,11 +44,15 @@ export class Batches {
   readonly #stopping = new AbortController();
   readonly #cut = new AbortController();
   readonly #limits: ReturnType<typeof createLimits>;
+  readonly #sizes: ReturnType<typeof createClaimSizes>;
+  /** Leases kept for the next claim, with the time of the claim they began with. */
+  readonly #kept = new Map<number, { readonly token: string; readonly since: number }>();
 
   constructor(options: BatchOptions, events: BatchEvents) {
     this.#options = options;
     this.#events = events;
     this.#limits = createLimits(options.batchSize);
+    this.#sizes = createClaimSizes(options.batchSize);
   }
 
   get size(): number {
@@ -56,20 +65,54 @@ export class Batches {
     return false;
   }
 
-  sizeOf(kind: QueueKind): number {
+  /** Partitions of the queue that are held beyond these acknowledgements. */
+  sizeOf(kind: QueueKind, settlements: readonly Settlement[]): number {
+    const freed = new Set(settlements.map(({ partitionId }) => partitionId));
     let count = 0;
-    for (const { queue } of this.#held.values()) if (queue.settings.kind === kind) count += 1;
+    for (const { queue, partitionId } of this.#held.values()) {
+      if (queue.settings.kind === kind && !freed.has(partitionId)) count += 1;
+    }
     return count;
   }
 
-  /** Starts the handlers of freshly claimed messages; returns the claimed partitions by queue. */
-  begin(messages: readonly Message[], token: string, claimedAt: number): ReadonlyMap<QueueKind, number> {
+  /** Messages of a partition that the next claim of this queue asks for. */
+  claimSizeOf(kind: QueueKind): number {
+    return this.#sizes.of(kind);
+  }
+
+  /** The partitions whose leases the next claim takes over or frees. */
+  get kept(): readonly KeptLease[] {
+    return [...this.#kept].map(([partitionId, { token }]) => ({ partitionId, token }));
+  }
+
+  /**
+   * These acknowledgements leave leases under the token. Should they fail, no lease has it, and the next
+   * claim finds none.
+   */
+  keep(settlements: readonly Settlement[], token: string): void {
+    for (const settlement of settlements) {
+      const held = settlement.keep ? this.#heldOf(settlement) : undefined;
+      if (held !== undefined) this.#kept.set(held.partitionId, { token, since: held.keptSince });
+    }
+  }
+
+  /**
+   * Starts the handlers of freshly claimed messages; returns the claimed partitions by queue. The claim
+   * has taken over or freed all that was kept.
+   */
+  begin(
+    messages: readonly Message[],
+    requests: readonly ClaimRequest[],
+    token: string,
+    claimedAt: number,
+  ): ReadonlyMap<QueueKind, number> {
+    const sizes = new Map(requests.map(({ settings, batch }) => [settings.kind, batch]));
     const counts = new Map<QueueKind, number>();
     for (let from = 0; from < messages.length; ) {
       const partitionId = messages[from]?.partitionId;
       let to = from + 1;
       while (to < messages.length && messages[to]?.partitionId === partitionId) to += 1;
-      const held = this.#hold(messages.slice(from, to), token, claimedAt);
+      const held = this.#hold(messages.slice(from, to), sizes, token, claimedAt);
       from = to;
       if (held === null) continue;
       const { kind } = held.queue.settings;
@@ -77,14 +120,20 @@ export class Batches {
       const run = this.#run(held).finally(() => this.#running.delete(run));
       this.#running.add(run);
     }
+    this.#kept.clear();
     return counts;
   }
 
-  #hold(claimed: readonly Message[], token: string, claimedAt: number): Held | null {
+  #hold(
+    claimed: readonly Message[],
+    sizes: ReadonlyMap<QueueKind, number>,
+    token: string,
+    claimedAt: number,
+  ): Held | null {
     const first = claimed[0];
     const kind = first === undefined ? undefined : this.#options.kindOf(first.partitionId);
     const queue = this.#options.served.find(({ settings }) => settings.kind === kind);
-    if (first === undefined || queue === undefined) return null;
+    if (first === undefined || kind === undefined || queue === undefined) return null;
     const { partitionId } = first;
     const before = this.#held.get(partitionId);
     // Its lease ran out here while its handler went on; what that answers no longer counts (O7).
@@ -95,8 +144,9 @@ export class Batches {
       queue,
       messages: claimed,
       claimedAt,
+      keptSince: this.#kept.get(partitionId)?.since ?? claimedAt,
       leasedAt: claimedAt,
-      full: claimed.length >= this.#options.batchSize,
+      full: claimed.length >= (sizes.get(kind) ?? this.#options.batchSize),
       verdicts: [],
     };
     this.#held.set(partitionId, held);
@@ -126,7 +176,8 @@ export class Batches {
     this.#adapt(held, settlement, failed);
     // A handler that does nothing with what it gets would be given it again at once, for ever.
     const idle = !this.#stopping.signal.aborted && verdicts.every((verdict) => verdict === undefined);
-    this.#events.onFinished(idle ? { ...settlement, delayMs: this.#backoff(1) } : settlement);
+    const delayMs = idle ? this.#backoff(1) : settlement.delayMs;
+    this.#events.onFinished({ ...settlement, delayMs, keep: this.#keeps(held, settlement) });
   }
 
   async #runTransactional(held: Held, handler: TransactionalHandler): Promise<void> {
@@ -148,6 +199,12 @@ export class Batches {
     this.#events.onFreed();
   }
 
+  /** All of a full batch was finished, and others need not have their turn yet. */
+  #keeps(held: Held, { delayMs, head, parked }: Settlement): boolean {
+    const clean = delayMs === null && head === null && parked.length === 0;
+    return held.full && clean && performance.now() - held.keptSince < fairShareMs;
+  }
+
   #settlement(held: Held, verdicts: readonly (Verdict | undefined)[]): Settlement {
     const { policy, maxAttempts } = held.queue.settings;
     return settlementOf(held, verdicts, {
@@ -162,8 +219,12 @@ export class Batches {
   }
 
   /** After a failure one message at a time, after each success twice as many (outbox-engine.md). */
-  #adapt({ partitionId, messages }: Held, settlement: Settlement, failed: boolean): void {
+  #adapt(held: Held, settlement: Settlement, failed: boolean): void {
+    const { partitionId, messages } = held;
     const partition = `${partitionId}`;
+    const { kind } = held.queue.settings;
+    if (settlement.done.length === 0) this.#sizes.failed(kind);
+    else if (held.full && settlement.done.length === messages.length) this.#sizes.succeeded(kind);
     if (failed || settlement.delayMs !== null) this.#limits.failed(partition);
     else this.#limits.succeeded(partition);
     const finished = new Set(settlement.done);

@@ -18,9 +18,11 @@ export interface DispatcherOptions extends BatchOptions {
   readonly onPass?: (() => void) | undefined;
 }
 
-// Outside of a drain two passes start at least this far apart, so that what arrives meanwhile shares a
-// claim and an acknowledgement.
+// Outside of a drain passes start this far apart, so that what arrives meanwhile shares a claim and an
+// acknowledgement. A few may follow each other at once: the retries of one queue must not delay what
+// another one brings (p99 6.1 instead of 1.4 ms without, bench `outbox-outages`).
 const spacingMs = 5;
+const burst = 4;
 // While any message was seen in the last minute the configured poll stands, then it adapts.
 const busyForMs = 60_000;
 const idlePollMs = 15_000;
@@ -45,6 +47,8 @@ export class Dispatcher {
   #failures = 0;
   #lastSeen = performance.now();
   #pollMs: number;
+  /** When the next pass may start at the latest pace that is allowed. */
+  #paced = 0;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -120,7 +124,9 @@ export class Dispatcher {
     this.#options.onPass?.();
     const { more, nextDueMs } = await this.#exchange(this.#requests());
     if (more) return 0;
-    if (!this.#batches.draining) await sleep(Math.max(0, spacingMs - (performance.now() - startedAt)));
+    this.#paced = Math.max(this.#paced, startedAt - burst * spacingMs) + spacingMs;
+    const early = this.#paced - performance.now();
+    if (early > 0 && !this.#batches.draining) await sleep(early);
     return Math.min(this.#nextPoll(), nextDueMs === null ? Number.POSITIVE_INFINITY : nextDueMs + 1);
   }
 
@@ -134,29 +140,37 @@ export class Dispatcher {
   /** What each queue may take now: its share of the process, so that a stuck queue starves no other. */
   #requests(): ClaimRequest[] {
     if (this.#halted) return [];
-    const { served, maxHeld, claimPartitions, batchSize } = this.#options;
+    const { served, maxHeld, claimPartitions } = this.#options;
     const share = Math.max(1, Math.floor(maxHeld / served.length));
     return served.flatMap(({ settings, worker }) => {
-      const partitions = Math.min(claimPartitions, share - this.#batches.sizeOf(settings.kind));
-      return partitions > 0 ? [{ settings, worker, partitions, batch: batchSize }] : [];
+      const partitions = Math.min(
+        claimPartitions,
+        share - this.#batches.sizeOf(settings.kind, this.#settlements),
+      );
+      const batch = this.#batches.claimSizeOf(settings.kind);
+      return partitions > 0 ? [{ settings, worker, partitions, batch }] : [];
     });
   }
 
   /** `more`: some queue gave as many partitions as it was asked for, so there may be others. */
   async #exchange(requests: ClaimRequest[]): Promise<{ more: boolean; nextDueMs: number | null }> {
-    if (this.#settlements.length === 0 && requests.length === 0) return { more: false, nextDueMs: null };
+    const nothing = this.#settlements.length === 0 && this.#batches.kept.length === 0;
+    if (nothing && requests.length === 0) return { more: false, nextDueMs: null };
     const client = await this.#options.db.connect();
     const settlements = this.#batches.current(this.#settlements);
     this.#settlements = [];
+    const keptToken = randomUUID();
+    this.#batches.keep(settlements, keptToken);
+    const { kept } = this.#batches;
     const pool = this.#options.db;
     const db: Queryable = { query: (statement, values = []) => pool.run(client, statement, values) };
     const token = randomUUID();
     const sentAt = performance.now();
     const names = this.#options.served.map(({ settings }) => settings.name);
-    const claims = requests.length > 0;
+    const claims = requests.length > 0 || kept.length > 0;
     const [stood, messages, nextDue, horizon] = await Promise.allSettled([
-      settlements.length > 0 ? settle(db, settlements) : new Set<number>(),
-      claims ? claim(db, requests, token, this.#horizon.closed) : [],
+      settlements.length > 0 ? settle(db, settlements, keptToken) : new Set<number>(),
+      claims ? claim(db, requests, token, this.#horizon.closed, kept) : [],
       claims ? readNextDue(db, names) : null,
       claims && this.#horizon.due(sentAt) ? readHorizon(db) : null,
     ]);
@@ -168,11 +182,12 @@ export class Dispatcher {
     // What was claimed is held, whatever else failed: it must run.
     const claimed = messages.status === "fulfilled" ? messages.value : [];
     if (claimed.length > 0) this.#lastSeen = sentAt;
-    const counts = this.#batches.begin(claimed, token, sentAt);
+    const counts =
+      messages.status === "fulfilled" ? this.#batches.begin(claimed, requests, token, sentAt) : null;
     if (horizon.status === "fulfilled" && horizon.value !== null) this.#horizon.learn(horizon.value, sentAt);
     if (failed !== undefined) throw failed.reason;
     return {
-      more: requests.some(({ settings, partitions }) => (counts.get(settings.kind) ?? 0) >= partitions),
+      more: requests.some(({ settings, partitions }) => (counts?.get(settings.kind) ?? 0) >= partitions),
       nextDueMs: nextDue.status === "fulfilled" ? nextDue.value : null,
     };
   }

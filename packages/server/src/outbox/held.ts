@@ -18,6 +18,8 @@ export interface Held {
   readonly messages: readonly Message[];
   /** `performance.now()` before the claim was sent. */
   readonly claimedAt: number;
+  /** The same of the claim since which this process has kept the lease from batch to batch. */
+  readonly keptSince: number;
   /** The same of the claim or the renewal its lease counts from. */
   leasedAt: number;
   /** More was claimed than one batch holds: the partition has a backlog. */

@@ -21,6 +21,8 @@ export interface Settlement {
   /** The first message left and its attempts; null leaves what the claim wrote. */
   readonly head: { readonly id: bigint; readonly attempts: number } | null;
   readonly error: string | null;
+  /** The lease stays, for the next claim of this process. */
+  readonly keep: boolean;
 }
 
 export interface SettleRules {
@@ -88,6 +90,7 @@ const emptySettlement = (batch: { partitionId: number; token: string }): Mutable
   delayMs: null,
   head: null,
   error: null,
+  keep: false,
 });
 
 const blockSettlement = (

@@ -4,7 +4,7 @@ import type { Message } from "./message.ts";
 import type { QueueKind, QueueSettings } from "./queue.ts";
 import type { Settlement } from "./settle.ts";
 
-/** All SQL of the outbox tables; claim and acknowledgement are functions of migration 0002. */
+/** All SQL of the outbox tables; claim and acknowledgement are functions of migration 0007. */
 
 /** A message about to be written. */
 export interface NewMessage {
@@ -116,22 +116,30 @@ const claimStatement: Statement = {
   text: `
     select
       partition_id, id, message_id, tenant_id, order_key, kind, payload, trace, age_ms, attempts, parked
-    from outbox_claim($1, $2, $3, $4, $5, $6, $7, $8)`,
+    from outbox_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 };
 
 /** Array literals by hand: the elements need no quoting and there are thousands of them. */
 const plainArray = (items: readonly (string | number | bigint | boolean | null)[]): string =>
   `{${items.map((item) => item ?? "null").join(",")}}`;
 
+/** A partition whose acknowledgement left it leased, for this process's next claim. */
+export interface KeptLease {
+  readonly partitionId: number;
+  readonly token: string;
+}
+
 /**
  * Leases due partitions under the token and returns their heads, partition by partition, in order.
- * `closed`: no message up to this id can still be committed; 0 when that is not known.
+ * `closed`: no message up to this id can still be committed; 0 when that is not known. Partitions that
+ * were kept come first; those that give nothing are freed.
  */
 export const claim = async (
   db: Queryable,
   requests: readonly ClaimRequest[],
   token: string,
   closed = 0n,
+  kept: readonly KeptLease[] = [],
 ): Promise<Message[]> => {
   const { rows } = await db.query<ClaimedRow>(claimStatement, [
     requests.map((r) => r.settings.name),
@@ -142,6 +150,8 @@ export const claim = async (
     token,
     requests.map((r) => r.worker),
     closed,
+    plainArray(kept.map((k) => k.partitionId)),
+    plainArray(kept.map((k) => k.token)),
   ]);
   return rows.map((row) => ({
     partitionId: row.partition_id,
@@ -162,13 +172,19 @@ const settleStatement: Statement = {
   name: "outbox_settle",
   text: `
     select
-      outbox_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) as held`,
+      outbox_settle(
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
+      ) as held`,
 };
 
-/** Acknowledges many partitions in one call; returns those whose lease still stood, the rest is undone. */
+/**
+ * Acknowledges many partitions in one call; returns those whose lease still stood, the rest is undone.
+ * Those to keep stay leased under `keptToken`, if there is one.
+ */
 export const settle = async (
   db: Queryable,
   settlements: readonly Settlement[],
+  keptToken: string | null = null,
 ): Promise<ReadonlySet<number>> => {
   const dones = settlements.flatMap((s) => s.done.map((id) => [s.partitionId, id] as const));
   const dead = settlements.flatMap((s) => s.dead.map((d) => ({ partitionId: s.partitionId, ...d })));
@@ -193,6 +209,8 @@ export const settle = async (
     plainArray(parked.map((k) => k.attempts)),
     plainArray(resumed.map(([partitionId]) => partitionId)),
     plainArray(resumed.map(([, key]) => key)),
+    plainArray(settlements.flatMap((s) => (s.keep && keptToken !== null ? s.partitionId : []))),
+    keptToken,
   ]);
   return new Set(rows[0]?.held ?? []);
 };

@@ -187,7 +187,16 @@ const files = {
   cleanup_vector_store_with_failed_attachments: counter("stores deleted over failed files"),
   cleanup_latency_ms: histogram(ms, "deletion to done", { op: cleanupResource }),
   purge_deleted: counter("chats purged"),
-  purge_blocked: counter("chats that could not be purged", { reason: name }),
+  purge_blocked: counter("chats that could not be purged", {
+    reason: [
+      "cleanup_event",
+      "dead_letter",
+      "running_turn",
+      "cleanup_pending",
+      "cleanup_failed",
+      "vector_store",
+    ],
+  }),
   reconcile_deleted: counter("provider objects without an owner deleted", { kind: name }),
 } as const satisfies Record<string, MetricSpec>;
 

@@ -274,12 +274,13 @@ describe("DELETE /chats/{id}", () => {
     expect(rows).toEqual([{ kept: 2n }]);
   });
 
-  test("enqueues one cleanup event that names the moment of the deletion", async () => {
+  test("enqueues one cleanup event that names the moment of the deletion, to the millisecond", async () => {
     const id = await app.createChat();
     await app.call("DELETE", `/chats/${id}`);
     await app.call("DELETE", `/chats/${id}`);
     const { rows } = await app.db.query<{ at: string; moved: boolean }>(
-      "select deleted_at as at, updated_at = deleted_at as moved from chats where id = $1",
+      `select to_char(deleted_at, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at, updated_at = deleted_at as moved
+       from chats where id = $1`,
       [id],
     );
     expect(rows[0]?.moved).toBe(true);

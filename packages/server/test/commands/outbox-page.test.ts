@@ -1,11 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { type Simulator, startSimulator } from "@mini-chat/simulator";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { stringify } from "yaml";
@@ -15,28 +14,12 @@ import { type Caller, callers, testConfigTree } from "../support/config.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { type ServerProcess, startServerProcess } from "../support/process.ts";
 import { openStream } from "../support/stream.ts";
+import { readPage, type Step, stepsOf } from "./page.ts";
 import { main, type Ran } from "./support.ts";
 
 /** Follows docs/outbox-operations.md word by word, in the order of the page, against a real server. */
 
-const page = readFileSync(
-  fileURLToPath(new URL("../../../../docs/outbox-operations.md", import.meta.url)),
-  "utf8",
-);
-
-interface Step {
-  readonly commands: string;
-  /** What the page says it prints; null: it does not say. */
-  readonly output: string | null;
-}
-
-/** The blocks of a section: commands, and the output shown right below them. */
-const stepsOf = (heading: string): Step[] => {
-  const section = page.split(/^## /m).find((text) => text.startsWith(`${heading}\n`));
-  if (section === undefined) throw new Error(`the page has no section ${heading}`);
-  const blocks = section.matchAll(/^```sh\n(.*?)^```\n(?:```text\n(.*?)^```\n)?/gms);
-  return [...blocks].map(([, commands = "", output]) => ({ commands, output: output ?? null }));
-};
+const page = readPage("outbox-operations.md");
 
 /** Ids and times differ each time, and so does the padding beside them. */
 const comparable = (text: string): string[] =>
@@ -131,7 +114,7 @@ const follow = async (step: Step | undefined): Promise<Ran> => {
 };
 
 const followAll = async (heading: string): Promise<void> => {
-  const steps = stepsOf(heading);
+  const steps = stepsOf(page, heading);
   expect(steps.length).toBeGreaterThan(0);
   for (const step of steps) await follow(step);
 };
@@ -159,7 +142,7 @@ test("the page does as it says", async () => {
   await eventually(async () => (await count("outbox_partition where lease_token is not null")) === 0);
   await followAll("See what is wrong");
   await followAll("Find a dead letter");
-  const [hidden, shown] = stepsOf("Read it");
+  const [hidden, shown] = stepsOf(page, "Read it");
   expect((await follow(hidden)).stdout).not.toContain("actual_credits_micro");
   expect((await follow(shown)).stdout).toContain('"actual_credits_micro"');
 
@@ -180,7 +163,7 @@ test("the page does as it says", async () => {
   );
   await followAll("A partition that does not move");
 
-  const [drain, repartition] = stepsOf("Change the number of partitions");
+  const [drain, repartition] = stepsOf(page, "Change the number of partitions");
   const refused = await shell(repartition?.commands ?? "");
   expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("stop every process first")]);
   await server?.stop();

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { parseArguments } from "../../src/commands/arguments.ts";
 import { exitCodeOf } from "../../src/commands/exit-code.ts";
 import { outboxCommand } from "../../src/commands/outbox.ts";
+import { purgeCommand } from "../../src/commands/purge.ts";
 import { overlay, type Tree } from "../../src/config/tree.ts";
 import { testConfigTree } from "../support/config.ts";
 
@@ -50,7 +51,9 @@ export const commandLine = (databaseUrl: string, change: Tree = {}): CommandLine
 
 const runHere = async (args: readonly string[]): Promise<Ran> => {
   const parsed = parseArguments(args);
-  if (parsed.kind !== "outbox") throw new Error(`no command of the outbox: ${JSON.stringify(parsed)}`);
+  if (parsed.kind !== "outbox" && parsed.kind !== "purge") {
+    throw new Error(`no command of an operator: ${JSON.stringify(parsed)}`);
+  }
   let [stdout, stderr] = ["", ""];
   const output = {
     answer: (text: string) => {
@@ -61,7 +64,9 @@ const runHere = async (args: readonly string[]): Promise<Ran> => {
     },
   };
   try {
-    const code = await outboxCommand(parsed.given, output);
+    const code = await (parsed.kind === "outbox"
+      ? outboxCommand(parsed.given, output)
+      : purgeCommand(parsed.given, output));
     return { code, stdout, stderr };
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);

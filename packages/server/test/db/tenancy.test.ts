@@ -20,7 +20,14 @@ const tables = [
 ];
 
 /** Select ids only, across tenants (data.md §5 rule 4). */
-const scans = new Set(["turn_scan_orphans", "turn_log_scan_expired"]);
+const scans = new Set([
+  "turn_scan_orphans",
+  "turn_log_scan_expired",
+  "chat_scan_expired",
+  "chat_scan_deleted",
+  "chat_find_across_tenants",
+  "quota_scan_expired",
+]);
 
 /** The query block that begins at the table's name: to the end of its parenthesis, union or text. */
 const blockFrom = (text: string): string => {

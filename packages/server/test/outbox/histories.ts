@@ -8,7 +8,7 @@ import type { Outbox } from "../../src/outbox/outbox.ts";
 import type { QueueSettings } from "../../src/outbox/queue.ts";
 import { handedOver } from "../../src/outbox/run.ts";
 import { settlementOf } from "../../src/outbox/settle.ts";
-import { claim, readHorizon, settle } from "../../src/outbox/store.ts";
+import { claim, type KeptLease, readHorizon, settle } from "../../src/outbox/store.ts";
 import { numbered, numberOf } from "./support.ts";
 
 /**
@@ -61,6 +61,8 @@ const move = fc.oneof(
         ),
         { minLength: 1, maxLength: 4 },
       ),
+      /** Leases stay for the worker's next claim. */
+      keep: fc.boolean(),
     }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("crash" as const), worker: fc.nat(workers - 1) }) },
@@ -91,6 +93,7 @@ interface Batch {
 interface Player {
   readonly horizon: Horizon;
   batch: Batch | null;
+  kept: readonly KeptLease[];
   /** A claim under way while the next move is made. */
   claiming: Promise<void> | null;
 }
@@ -156,6 +159,7 @@ class Play {
     this.#players = Array.from({ length: workers }, () => ({
       horizon: createHorizon(),
       batch: null,
+      kept: [],
       claiming: null,
     }));
   }
@@ -213,10 +217,10 @@ class Play {
       player.claiming = this.#claim(player, one.partitions, one.batch);
       player.claiming.catch(() => {});
       if (!one.overlapping) await this.#finishClaim(player);
-    } else if (one.kind === "answer") await this.#answer(player, one.verdicts);
+    } else if (one.kind === "answer") await this.#answer(player, one.verdicts, one.keep);
     else {
       await this.#expire(player);
-      if (one.kind === "crash") player.batch = null;
+      if (one.kind === "crash") Object.assign(player, { batch: null, kept: [] });
     }
   }
 
@@ -248,7 +252,9 @@ class Play {
   async #claim(player: Player, partitions: number, batch: number): Promise<void> {
     const token = randomUUID();
     const request = { settings: this.#stage.settings, partitions, batch, worker: "model" };
-    const messages = await claim(this.#stage.db, [request], token, player.horizon.closed);
+    const { kept } = player;
+    player.kept = [];
+    const messages = await claim(this.#stage.db, [request], token, player.horizon.closed, kept);
     if (messages.length === 0) return;
     player.batch = { token, partitions: Map.groupBy(messages, ({ partitionId }) => partitionId) };
   }
@@ -281,7 +287,7 @@ class Play {
     return fate;
   }
 
-  async #answer(player: Player, answers: readonly Answer[]): Promise<void> {
+  async #answer(player: Player, answers: readonly Answer[], keep = false): Promise<void> {
     const { batch } = player;
     if (batch === null) return;
     player.batch = null;
@@ -291,13 +297,16 @@ class Play {
       for (const at of handedOver(messages, Number.POSITIVE_INFINITY)) {
         verdicts[at] = verdictOf(answers[at % answers.length]);
       }
-      return settlementOf({ partitionId, token: batch.token, messages }, verdicts, {
+      const settlement = settlementOf({ partitionId, token: batch.token, messages }, verdicts, {
         policy: settings.policy,
         maxAttempts: Number.POSITIVE_INFINITY,
         backoff: () => 3_600_000,
       });
+      return { ...settlement, keep };
     });
-    const stood = await settle(db, settlements);
+    const keptToken = randomUUID();
+    const stood = await settle(db, settlements, keptToken);
+    if (keep) player.kept = [...stood].map((partitionId) => ({ partitionId, token: keptToken }));
     for (const settlement of settlements) {
       if (!stood.has(settlement.partitionId)) continue;
       const byId = new Map(batch.partitions.get(settlement.partitionId)?.map((m) => [m.id, m]));
@@ -314,11 +323,12 @@ class Play {
     if (dead) this.#dead.add(fate.number);
   }
 
-  async #expire({ batch }: Player): Promise<void> {
-    if (batch === null) return;
+  async #expire({ batch, kept }: Player): Promise<void> {
+    const tokens = [...(batch === null ? [] : [batch.token]), ...kept.map(({ token }) => token)];
+    if (tokens.length === 0) return;
     await this.#stage.db.query(
-      "update outbox_partition set lease_until = now() - interval '1 ms' where lease_token = $1",
-      [batch.token],
+      "update outbox_partition set lease_until = now() - interval '1 ms' where lease_token = any ($1)",
+      [tokens],
     );
   }
 

