@@ -431,10 +431,7 @@ CREATE UNIQUE INDEX messages_turn_role_key ON messages USING btree (chat_id, req
 CREATE INDEX outbox_dead_fingerprint_idx ON outbox_dead USING btree (fingerprint);
 CREATE INDEX outbox_dead_status_idx ON outbox_dead USING btree (status, last_failed_at);
 CREATE INDEX outbox_parked_until_idx ON outbox_parked USING btree (until);
-<<<<<<< HEAD
-=======
 CREATE INDEX quota_usage_period_idx ON quota_usage USING btree (period_start);
->>>>>>> main
 CREATE INDEX turn_events_begun_idx ON turn_events USING btree (created_at) WHERE seq = 0;
 CREATE INDEX usage_events_tenant_idx ON usage_events USING btree (tenant_id, occurred_at);
 

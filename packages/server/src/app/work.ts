@@ -29,11 +29,7 @@ export const startWork = async (
     await outbox.start(handlers);
     startWatchdog(parts, direct, opened);
     startLogRetention(parts, direct, opened);
-<<<<<<< HEAD
-    startDeadLetterRetention(parts, direct, opened);
-=======
     startRetention(parts, direct, opened);
->>>>>>> main
   }
   if (config.role !== "worker") await startTurnKeeping(parts, direct, opened);
 };
@@ -72,26 +68,6 @@ const startWatchdog = (parts: Parts, direct: DirectConnection, opened: Opened[])
 
 const startLogRetention = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
   const { db, config } = parts;
-<<<<<<< HEAD
-  const job = startLeaderJob(
-    { ...parts, direct },
-    {
-      name: "turn_log_retention",
-      lockId: logRetentionLockId,
-      intervalMs: 60_000,
-      run: (signal) => expireLogs(db, config.resume.retention_secs, signal),
-    },
-  );
-  opened.push({ name: "turn log retention", close: job.stop });
-};
-
-// Second key of the advisory lock of everything that is kept for a time (ops.md §8).
-const retentionLockId = 5;
-
-const startDeadLetterRetention = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
-  const scope = { olderThanDays: parts.config.outbox.dead_letter_retention_days };
-=======
->>>>>>> main
   const job = startLeaderJob(
     { ...parts, direct },
     {

@@ -103,11 +103,7 @@ const look = async (
     return await readEventsAfter(deps.db, turn, after, deps.channelCapacity);
   } catch (error) {
     if (!isTransient(error)) throw error;
-<<<<<<< HEAD
-    deps.logger.warn({ err: error, turn_id: turn.id }, "turn log not read, tried again");
-=======
     deps.logger.debug({ err: error, turn_id: turn.id }, "turn log not read, tried again");
->>>>>>> main
     return undefined;
   }
 };

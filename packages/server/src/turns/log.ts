@@ -13,15 +13,9 @@ export interface LogDeps {
 
 /** turns.md §16.2: deltas are held back for this time or this much text, the first of them not at all. */
 const flushMs = 250;
-<<<<<<< HEAD
-const flushChars = 2_048;
-
-/** What a retry of a failed append waits. */
-=======
 const flushBytes = 2_048;
 
 /** A failed append is tried again after this time. */
->>>>>>> main
 const retryMs = 500;
 
 /**
@@ -36,21 +30,14 @@ export class TurnLog {
   #nextSeq = 1;
   /** Merged, without a place yet. */
   #pending: StreamEvent[] = [];
-<<<<<<< HEAD
-  #pendingChars = 0;
-=======
   #pendingBytes = 0;
->>>>>>> main
   /** Given to an append whose success is not known; never changed again. */
   #batch: readonly LoggedEvent[] = [];
   /** Appended, not yet taken. */
   #ready: LoggedEvent[] = [];
   #writing: Promise<void> | null = null;
   #dueAt = 0;
-<<<<<<< HEAD
-=======
   #failing = false;
->>>>>>> main
   #timer: NodeJS.Timeout | undefined;
   #state: "open" | "closing" | "lost" = "open";
   #wake: () => void = () => {};
@@ -103,11 +90,7 @@ export class TurnLog {
       return;
     }
     const { type, content } = event.data;
-<<<<<<< HEAD
-    this.#pendingChars += content.length;
-=======
     this.#pendingBytes += Buffer.byteLength(content);
->>>>>>> main
     const last = this.#pending.at(-1);
     if (last?.event !== "delta" || last.data.type !== type) this.#pending.push(event);
     else
@@ -118,11 +101,7 @@ export class TurnLog {
   #place(all: boolean): readonly LoggedEvent[] {
     const events = this.#pending;
     this.#pending = [];
-<<<<<<< HEAD
-    this.#pendingChars = 0;
-=======
     this.#pendingBytes = 0;
->>>>>>> main
     const last = events.at(-1);
     if (!all && last?.event === "delta" && /[\ud800-\udbff]$/.test(last.data.content)) {
       const { type, content } = last.data;
@@ -145,11 +124,7 @@ export class TurnLog {
     if (this.#writing !== null || this.#state !== "open") return;
     if (this.#batch.length === 0 && this.#pending.length === 0) return;
     const now = performance.now();
-<<<<<<< HEAD
-    const full = this.#batch.length === 0 && this.#pendingChars >= flushChars;
-=======
     const full = this.#batch.length === 0 && this.#pendingBytes >= flushBytes;
->>>>>>> main
     if (!full && now < this.#dueAt) {
       this.#timer ??= setTimeout(() => this.#onTimer(), this.#dueAt - now + 1);
       return;
@@ -181,10 +156,7 @@ export class TurnLog {
   #confirm(): void {
     this.#ready.push(...this.#batch);
     this.#batch = [];
-<<<<<<< HEAD
-=======
     this.#failing = false;
->>>>>>> main
     this.#deps.appended(this.#turn.id);
     this.#wake();
   }
@@ -193,12 +165,8 @@ export class TurnLog {
     const ids = { turn_id: this.#turn.id };
     this.#dueAt = performance.now() + retryMs;
     if (sqlState(error)?.startsWith("23") !== true) {
-<<<<<<< HEAD
-      this.#deps.logger.warn({ err: error, ...ids }, "turn log not written, tried again");
-=======
       if (!this.#failing) this.#deps.logger.warn({ err: error, ...ids }, "turn log not written, tried again");
       this.#failing = true;
->>>>>>> main
       return;
     }
     // The place is taken: by an append of ours whose answer was lost, or by the end of the turn.

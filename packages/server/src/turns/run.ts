@@ -47,10 +47,7 @@ export async function* runTurn(
     const appended = log?.take() ?? [];
     if (appended.length > 0) yield appended;
     const finalized = await finalizeTurn(deps, turn, terminal, tail);
-<<<<<<< HEAD
-=======
     if (log !== null) deps.readers.appended(turn.id);
->>>>>>> main
     yield await closingEvents(deps, turn, terminal, finalized);
   } finally {
     if (isResumable(turn)) deps.readers.ended(turn.id);

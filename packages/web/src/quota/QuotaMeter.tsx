@@ -19,7 +19,7 @@ const Meter = ({ tier, period }: { readonly tier: TierStatus["tier"]; readonly p
       <meter min={0} max={100} value={left} aria-label={label}>
         {left} %
       </meter>
-      <span className="meter-reset">New {resetTime(reset)}</span>
+      <span className="meter-reset">Resets {resetTime(reset)}</span>
     </li>
   );
 };
@@ -42,7 +42,7 @@ export const QuotaMeter = () => {
         <span>Quota</span>
         <span className="meter-value">
           {period.exhausted
-            ? `used up, new ${resetTime(period.next_reset)}`
+            ? `used up, resets ${resetTime(period.next_reset)}`
             : `${period.remaining_percentage} % left`}
         </span>
         <meter min={0} max={100} value={period.remaining_percentage} aria-label="Quota left">
