@@ -89,12 +89,12 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
   };
 
   /** Follows a turn to its end; rejects with the refusal of the call that begins it. */
-  const follow = async (key: string, turn: Turn): Promise<void> => {
+  const follow = async (key: string, turn: Turn, started = (): void => {}): Promise<void> => {
     running = turn;
     try {
       const show = (answer: Answer, requestId: string | undefined): void =>
         replaceTurn(key, (now) => ({ ...now, requestId: requestId ?? now.requestId, answer }));
-      const result = await followTurn(turn, show);
+      const result = await followTurn(turn, show, started);
       if (result.state === "completed") sent = null;
       const { recovered } = last()?.answer ?? emptyAnswer("none");
       if (result.state === "uncertain") patch({ notice: { kind: "warning", text: notices.uncertain } });
@@ -117,7 +117,14 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
   const load = async (): Promise<void> => {
     try {
       const { turns, older } = await readPage();
-      if (running !== null) return;
+      if (running !== null) {
+        // Asked before the chat was read: what was there before goes above it.
+        const { status, turns: shown } = state.get();
+        const known = new Set(shown.map(({ requestId }) => requestId));
+        const before = turns.filter(({ requestId }) => !known.has(requestId));
+        if (status === "loading") patch({ status: "ready", turns: [...before, ...shown], older });
+        return;
+      }
       const resolved = await resolveLast(client, chatId, turns);
       if (running !== null) return;
       patch({ status: "ready", problem: null, turns: resolved, older });
@@ -133,9 +140,9 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
     const before = state.get().turns;
     patch({ turns: [...turns, next], notice: null });
     say("Waiting for the answer.");
-    changed(chatId);
     try {
-      await follow(next.key, start());
+      // Only then other tabs find it.
+      await follow(next.key, start(), () => changed(chatId));
       return true;
     } catch (error) {
       patch({ turns: before, notice: noticeOf(error, quota.status.get()) });

@@ -73,11 +73,12 @@ const settled = (answer: Answer, result: TurnResult): Answer => {
 
 /**
  * Shows a turn as it comes: `show` gets the answer so far, at most once per frame however many pieces arrive, and
- * of the text only the last block is looked at again. Resolves with the client's result; rejects as it does.
+ * of the text only the last block is looked at again. `started`: the server has the turn. Resolves with the client's result; rejects as it does.
  */
 export const followTurn = async (
   turn: Turn,
   show: (answer: Answer, requestId: string | undefined) => void,
+  started: () => void,
 ): Promise<TurnResult> => {
   let splitter = createSplitter();
   let answer: Answer = {
@@ -96,6 +97,7 @@ export const followTurn = async (
         splitter.push(event.data.content);
         if (answer.state !== "streaming") answer = { ...answer, state: "streaming" };
       } else if (event.type === "replaced") splitter = textSplitter(event.data.text);
+      else if (event.type === "stream_started") started();
       else if (event.type === "tool") answer = { ...answer, tools: usedTools(answer.tools, event) };
       else if (event.type === "citations") answer = { ...answer, citations: event.data.items };
       else if (event.type === "interrupted") answer = { ...answer, state: "interrupted" };

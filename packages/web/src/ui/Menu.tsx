@@ -27,8 +27,9 @@ interface MenuItemProps {
   readonly children: ReactNode;
 }
 
+/** What is chosen happens after the menu has given the focus back: a dialog then returns it to the same place. */
 export const MenuItem = ({ icon, danger = false, onSelect, children }: MenuItemProps) => (
-  <Radix.Item className={`menu-item${danger ? " danger" : ""}`} onSelect={onSelect}>
+  <Radix.Item className={`menu-item${danger ? " danger" : ""}`} onSelect={() => setTimeout(onSelect)}>
     <Icon name={icon} />
     {children}
   </Radix.Item>
