@@ -128,3 +128,12 @@ test("everything works by keyboard: send, menu, dialog, and back", async () => {
   await page.keyboard.press("Enter");
   await page.getByRole("navigation").getByText("By keyboard").waitFor();
 });
+
+test("sources are there again after a reload", async () => {
+  const { page } = await stage.open();
+  await page.getByRole("button", { name: "Web search" }).click();
+  await ask(page, "SEARCH: lasting");
+  await answered(page);
+  await page.reload();
+  await page.getByRole("list", { name: "Sources" }).getByRole("button").first().waitFor();
+});

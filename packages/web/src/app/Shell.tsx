@@ -33,8 +33,9 @@ export const Shell = () => {
   const leave = (): void => setListed(false);
   useEffect(() => {
     if (!listed) return;
-    const onKey = ({ key }: KeyboardEvent): void => {
-      if (key !== "Escape") return;
+    const onKey = ({ key, defaultPrevented }: KeyboardEvent): void => {
+      // One that closed a menu or a dialog is used up.
+      if (key !== "Escape" || defaultPrevented) return;
       setListed(false);
       opener.current?.focus();
     };

@@ -5,11 +5,13 @@ import type { Quota } from "../quota/quota.ts";
 import { followTurn } from "./follow.ts";
 import { type Notice, noticeOf, notices } from "./notice.ts";
 import { resolveLast } from "./resolve.ts";
+import { sourcesOf } from "./sources.ts";
 import {
   type Answer,
   emptyAnswer,
   isRunning,
   joinTurns,
+  keepKnown,
   type Question,
   type TurnView,
   turnsOf,
@@ -70,7 +72,10 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
   const returned = createStore<Draft | null>(null);
   let running: Turn | null = null;
   let sent: SendMessage | null = null;
+  /** Of turns that began or ended here: what was read before is not how it is any more. */
+  let moves = 0;
   let loadingOlder = false;
+  let cited = false;
 
   const patch = (change: Partial<ConversationState>): void => state.set({ ...state.get(), ...change });
   const replaceTurn = (key: string, change: (turn: TurnView) => TurnView): void =>
@@ -88,15 +93,17 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
     return { turns: turnsOf(messages), older: page.page_info.next_cursor };
   };
 
-  /** Follows a turn to its end; rejects with the refusal of the call that begins it. */
-  const follow = async (key: string, turn: Turn, started = (): void => {}): Promise<void> => {
+  /** Follows a turn to its end, `own` when it was begun here; rejects with the refusal of the call that begins it. */
+  const follow = async (key: string, turn: Turn, own: boolean): Promise<void> => {
     running = turn;
+    moves += 1;
     try {
       const show = (answer: Answer, requestId: string | undefined): void =>
         replaceTurn(key, (now) => ({ ...now, requestId: requestId ?? now.requestId, answer }));
-      const result = await followTurn(turn, show, started);
+      const result = await followTurn(turn, show, () => own && changed(chatId));
       if (result.state === "completed") sent = null;
-      const { recovered } = last()?.answer ?? emptyAnswer("none");
+      // Of a turn that was looked up here the reader never missed anything.
+      const recovered = own && last()?.answer.recovered === true;
       if (result.state === "uncertain") patch({ notice: { kind: "warning", text: notices.uncertain } });
       else if (recovered) patch({ notice: { kind: "info", text: notices.recovered } });
       say(result.state === "completed" ? "The answer is complete." : "The answer has ended.");
@@ -104,6 +111,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
       changed(chatId);
     } finally {
       if (running === turn) running = null;
+      moves += 1;
     }
   };
 
@@ -111,10 +119,28 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
     const { key, requestId } = turn;
     if (requestId === undefined || running !== null) return;
     const resumed = client.turns.resume(chatId, requestId);
-    follow(key, resumed).catch(() => void load());
+    follow(key, resumed, false).catch(() => void load());
+  };
+
+  /** Lists of messages leave sources out; a chat that is not too long is asked for them once, as a whole. */
+  const cite = async (): Promise<void> => {
+    if (cited) return;
+    cited = true;
+    const sources = await sourcesOf(client, chatId).catch(() => null);
+    if (sources === null) return;
+    patch({
+      turns: state.get().turns.map((turn) => {
+        const { messageId, citations } = turn.answer;
+        const found = messageId === undefined ? undefined : sources.get(messageId);
+        return found === undefined || citations.length > 0
+          ? turn
+          : { ...turn, answer: { ...turn.answer, citations: found } };
+      }),
+    });
   };
 
   const load = async (): Promise<void> => {
+    const seen = moves;
     try {
       const { turns, older } = await readPage();
       if (running !== null) {
@@ -125,9 +151,11 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
         if (status === "loading") patch({ status: "ready", turns: [...before, ...shown], older });
         return;
       }
+      if (moves !== seen) return load();
       const resolved = await resolveLast(client, chatId, turns);
-      if (running !== null) return;
-      patch({ status: "ready", problem: null, turns: resolved, older });
+      if (moves !== seen) return load();
+      patch({ status: "ready", problem: null, turns: keepKnown(resolved, state.get().turns), older });
+      void cite();
       const latest = resolved.at(-1);
       if (latest !== undefined && isRunning(latest)) attach(latest);
     } catch (problem) {
@@ -141,8 +169,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
     patch({ turns: [...turns, next], notice: null });
     say("Waiting for the answer.");
     try {
-      // Only then other tabs find it.
-      await follow(next.key, start(), () => changed(chatId));
+      await follow(next.key, start(), true);
       return true;
     } catch (error) {
       patch({ turns: before, notice: noticeOf(error, quota.status.get()) });

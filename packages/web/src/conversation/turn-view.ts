@@ -112,3 +112,16 @@ export const joinTurns = (older: readonly TurnView[], newer: readonly TurnView[]
     return [...older, ...newer];
   return [...older.slice(0, -1), { ...seam, question: seam.question ?? last.question }, ...rest];
 };
+
+/** What was read again, with what is only known here of the same answers: tools, sources, how it came about. */
+export const keepKnown = (read: readonly TurnView[], shown: readonly TurnView[]): readonly TurnView[] => {
+  const known = new Map(shown.map((turn) => [turn.answer.messageId, turn]));
+  return read.map((turn) => {
+    const { messageId, reaction } = turn.answer;
+    const before = messageId === undefined ? undefined : known.get(messageId);
+    if (before === undefined || before.answer.state !== "done") return turn;
+    return before.answer.reaction === reaction
+      ? before
+      : { ...before, answer: { ...before.answer, reaction } };
+  });
+};
