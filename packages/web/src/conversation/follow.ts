@@ -106,6 +106,8 @@ export const followTurn = async (
     }
     const result = await turn.result();
     frame.cancel();
+    // Ends the last line.
+    splitter.push("\n");
     answer = settled(answer, result);
     publish();
     return result;

@@ -81,13 +81,13 @@ export const createSplitter = (): Splitter => {
     table = "";
   };
 
-  const stretch = (current: Fence, last: boolean): CodeBlock => ({
+  const stretch = (current: Fence, last: boolean, lines = current.lines): CodeBlock => ({
     kind: "code",
     language: current.language,
-    text: current.lines.join("\n"),
+    text: lines.join("\n"),
     first: current.stretches.length === 0,
     last,
-    whole: () => [...current.stretches, ...(last ? [current.lines.join("\n")] : [])].join("\n"),
+    whole: () => [...current.stretches, current.lines.join("\n")].join("\n"),
   });
 
   const codeLine = (current: Fence, line: string): void => {
@@ -99,7 +99,7 @@ export const createSplitter = (): Splitter => {
     if (current.lines.length >= codeLines) {
       endPart();
       const block = stretch(current, false);
-      blocks.push({ ...block, whole: () => current.stretches.join("\n") });
+      blocks.push(block);
       current.stretches.push(block.text);
       current.lines = [];
       endPart();
@@ -155,8 +155,9 @@ export const createSplitter = (): Splitter => {
 
   const tail = (): Block[] => {
     if (fence !== null) {
-      const current = { ...fence, lines: rest === "" ? fence.lines : [...fence.lines, rest] };
-      return [stretch(current, true)];
+      // What may become the end of the code is not shown as a line of it.
+      const begun = rest === "" || /^ {0,3}[`~]+$/.test(rest) ? [] : [rest];
+      return [stretch(fence, true, [...fence.lines, ...begun])];
     }
     const text = open + rest;
     return text.trim() === "" ? [] : [{ kind: "markdown", text }];
@@ -184,6 +185,6 @@ export const createSplitter = (): Splitter => {
 /** The parts of a text that is complete. */
 export const splitMarkdown = (text: string): readonly Part[] => {
   const splitter = createSplitter();
-  splitter.push(text);
+  splitter.push(`${text}\n`);
   return splitter.parts();
 };
