@@ -63,7 +63,7 @@ create table audit_events (
   tenant_id uuid not null,
   user_id uuid,
   chat_id uuid not null,
-  turn_id uuid not null,
+  turn_id uuid,
   occurred_at timestamp with time zone not null,
   event_type text not null,
   event jsonb not null,
@@ -162,10 +162,83 @@ create table chats (
   created_at timestamp with time zone not null default now(),
   updated_at timestamp with time zone not null default now(),
   deleted_at timestamp with time zone,
+  erased_at timestamp with time zone,
+  erased_vector_stores integer not null default 0,
   constraint chats_pkey PRIMARY KEY (id),
   constraint chats_tenant_key UNIQUE (id, tenant_id),
   constraint chats_temporary_expires_check CHECK (is_temporary = (expires_at IS NOT NULL)),
   constraint chats_title_check CHECK (title::text <> ''::text)
+);
+
+create table local_chunks (
+  tenant_id uuid not null,
+  chat_id uuid not null,
+  file_id uuid not null,
+  no integer not null,
+  content text not null,
+  overlap integer not null,
+  place_kind character varying(16) not null,
+  place_from integer not null,
+  place_to integer not null,
+  place_name character varying(200),
+  words tsvector storage main not null,
+  constraint local_chunks_pkey PRIMARY KEY (file_id, no),
+  constraint local_chunks_file_fkey FOREIGN KEY (file_id, chat_id, tenant_id) REFERENCES local_files(id, chat_id, tenant_id) ON DELETE CASCADE,
+  constraint local_chunks_no_check CHECK (no >= 0),
+  constraint local_chunks_overlap_check CHECK (overlap >= 0),
+  constraint local_chunks_place_kind_check CHECK (place_kind::text = ANY (ARRAY['page'::character varying, 'slide'::character varying, 'sheet'::character varying, 'section'::character varying, 'line'::character varying]::text[]))
+);
+
+create table local_file_pieces (
+  tenant_id uuid not null,
+  chat_id uuid not null,
+  file_id uuid not null,
+  no integer not null,
+  bytes bytea storage external not null,
+  constraint local_file_pieces_pkey PRIMARY KEY (file_id, no),
+  constraint local_file_pieces_file_fkey FOREIGN KEY (file_id, chat_id, tenant_id) REFERENCES local_files(id, chat_id, tenant_id) ON DELETE CASCADE,
+  constraint local_file_pieces_bytes_check CHECK (octet_length(bytes) >= 1 AND octet_length(bytes) <= 262144),
+  constraint local_file_pieces_no_check CHECK (no >= 0)
+);
+
+create table local_files (
+  id uuid not null,
+  tenant_id uuid not null,
+  chat_id uuid not null,
+  attachment_id uuid not null,
+  provider_id character varying(128) not null,
+  name character varying(255) not null,
+  content_type character varying(128) not null,
+  bytes bigint,
+  store_id uuid,
+  index_status character varying(16),
+  index_failure character varying(32),
+  index_attempts integer not null default 0,
+  index_claim uuid,
+  index_claimed_until timestamp with time zone,
+  truncated boolean not null default false,
+  chunks integer not null default 0,
+  created_at timestamp with time zone not null default now(),
+  constraint local_files_pkey PRIMARY KEY (id),
+  constraint local_files_chat_key UNIQUE (id, chat_id, tenant_id),
+  constraint local_files_attachment_fkey FOREIGN KEY (chat_id, attachment_id) REFERENCES attachments(chat_id, id) ON DELETE CASCADE,
+  constraint local_files_chat_fkey FOREIGN KEY (chat_id, tenant_id) REFERENCES chats(id, tenant_id) ON DELETE CASCADE,
+  constraint local_files_store_fkey FOREIGN KEY (store_id, tenant_id) REFERENCES local_stores(id, tenant_id),
+  constraint local_files_bytes_check CHECK (bytes >= 0),
+  constraint local_files_chunks_check CHECK (chunks >= 0),
+  constraint local_files_failure_check CHECK ((index_status::text = 'failed'::text) = (index_failure IS NOT NULL)),
+  constraint local_files_index_attempts_check CHECK (index_attempts >= 0),
+  constraint local_files_index_status_check CHECK (index_status::text = ANY (ARRAY['in_progress'::character varying, 'completed'::character varying, 'failed'::character varying]::text[])),
+  constraint local_files_stored_check CHECK (index_status IS NULL OR bytes IS NOT NULL AND store_id IS NOT NULL)
+);
+
+create table local_stores (
+  id uuid not null,
+  tenant_id uuid not null,
+  provider_id character varying(128) not null,
+  created_at timestamp with time zone not null default now(),
+  constraint local_stores_pkey PRIMARY KEY (id),
+  constraint local_stores_tenant_key UNIQUE (id, tenant_id)
 );
 
 create table message_attachments (
@@ -422,6 +495,12 @@ CREATE INDEX chats_deleted_idx ON chats USING btree (deleted_at) WHERE deleted_a
 CREATE INDEX chats_expiry_idx ON chats USING btree (expires_at) WHERE expires_at IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX chats_list_idx ON chats USING btree (tenant_id, user_id, updated_at DESC, id DESC) WHERE deleted_at IS NULL;
 CREATE INDEX chats_search_idx ON chats USING gin ((ARRAY[search_key(tenant_id, user_id, 0::bigint)]), search_terms(title::text)) WITH (gin_pending_list_limit='256') WHERE deleted_at IS NULL AND title IS NOT NULL;
+CREATE INDEX local_chunks_words_idx ON local_chunks USING gin ((ARRAY[search_key(tenant_id, chat_id, 0::bigint)]), words) WITH (gin_pending_list_limit='256');
+CREATE INDEX local_files_chat_idx ON local_files USING btree (chat_id, attachment_id);
+CREATE INDEX local_files_list_idx ON local_files USING btree (provider_id, tenant_id, created_at, id);
+CREATE INDEX local_files_store_idx ON local_files USING btree (store_id);
+CREATE INDEX local_files_waiting_idx ON local_files USING btree (created_at) WHERE index_status::text = 'in_progress'::text;
+CREATE INDEX local_stores_list_idx ON local_stores USING btree (provider_id, tenant_id, created_at, id);
 CREATE INDEX message_attachments_attachment_idx ON message_attachments USING btree (attachment_id, chat_id);
 CREATE INDEX message_attachments_chat_idx ON message_attachments USING btree (tenant_id, chat_id);
 CREATE INDEX message_reactions_chat_idx ON message_reactions USING btree (chat_id);

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startTestApp, type TestApp } from "../packages/server/test/support/app.ts";
-import { callers } from "../packages/server/test/support/config.ts";
+import { callers, modelEntry } from "../packages/server/test/support/config.ts";
 import { createTestDatabase } from "../packages/server/test/support/database.ts";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -76,6 +76,57 @@ test("conversation.sh", async () => {
   expect(JSON.parse(part(/quota/)).tiers).toHaveLength(2);
   expect(part(/delete/)).toBe("204\n");
   expect(await chatsLeft()).toBe(0);
+});
+
+test("files.sh", async () => {
+  const files = await startTestApp({
+    config: {
+      providers: { sim: { storage_kind: "openai" } },
+      outbox: { num_partitions: 4, poll_interval_ms: 50 },
+      plugins: {
+        model_policy: {
+          static: {
+            model_catalog: [
+              modelEntry("standard", {
+                multimodal_capabilities: ["VISION_INPUT"],
+                preference: { is_default: true, sort_order: 0 },
+              }),
+            ],
+          },
+        },
+      },
+    },
+  });
+  try {
+    const base = files.base.replace(/\/v1$/, "");
+    const simulator = `http://127.0.0.1:${files.simulator.port}`;
+    const { stdout, stderr } = await run("bash", [`${here}/files.sh`, base, callers.ann.token, simulator], {
+      timeout: 30_000,
+      env: { PATH: process.env["PATH"] ?? "" },
+    });
+    expect(stderr).toBe("");
+    const parts = stdout.split(/^# .*\n/m).slice(1);
+    const [document, cited, picture, sheet, locked, listed, deleted, left] = parts;
+    expect(parts).toHaveLength(8);
+    expect(JSON.parse(document ?? "")).toMatchObject({ filename: "lease.pdf", status: "ready" });
+    expect(cited).toContain("31 March 2031");
+    const citations = /^event: citations\ndata: (.*)$/m.exec(cited ?? "")?.[1] ?? "{}";
+    expect(JSON.parse(citations).items).toMatchObject([
+      { source: "file", title: "lease.pdf", attachment_id: JSON.parse(document ?? "").id },
+    ]);
+    expect(picture).toContain('"kind":"image"');
+    expect(picture).toContain("event: done");
+    expect(sheet).toContain('"name":"code_interpreter"');
+    expect(locked).toBe("409\n");
+    const { items } = JSON.parse(listed ?? "");
+    expect(items.map((item: { attachments: unknown[] }) => item.attachments.length)).toEqual([
+      0, 0, 1, 0, 0, 0,
+    ]);
+    expect(deleted).toBe("204\n");
+    expect(JSON.parse(left ?? "")).toEqual({ files: [], vector_stores: [] });
+  } finally {
+    await files.close();
+  }
 });
 
 test("conversation.ts", async () => {
@@ -179,6 +230,17 @@ test("long-conversation.ts", { timeout: 130_000 }, async () => {
       "",
     ].join("\n"),
   );
+  expect(await chatsLeft()).toBe(0);
+});
+
+test("client-upload.ts", async () => {
+  const lines = (await play(process.execPath, "client-upload.ts")).split("\n");
+  expect(lines.slice(-4)).toEqual([
+    "100 %",
+    "client-upload.ts.txt: ready",
+    "completed: Hello from the simulator.",
+    "",
+  ]);
   expect(await chatsLeft()).toBe(0);
 });
 

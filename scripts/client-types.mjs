@@ -57,7 +57,8 @@ const typeOf = (schema) => {
   if (schema.type === "object") return objectType(schema);
   const primitive = primitives[schema.type];
   if (primitive === undefined) throw new Error(`no type for ${JSON.stringify(schema)}`);
-  return schema.format === "binary" ? "Blob" : primitive;
+  // The file of an upload (OpenAPI 3.1: a string of another media type).
+  return schema.contentMediaType === undefined ? primitive : "Blob";
 };
 
 const declaration = ([name, schema]) => {

@@ -16,7 +16,7 @@ const rows = [
   ["policy", "quota", "usage", "audit", "context"],
   ["chats"],
   ["messages", "attachments"],
-  ["search", "export"],
+  ["search", "export", "retrieval"],
   ["summaries"],
   ["turns"],
   // The composition root and what only it may use.

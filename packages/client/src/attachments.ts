@@ -1,5 +1,5 @@
+import type { Attachment } from "./generated/api.ts";
 import { backoffMs, type CallOptions, type Http, pause } from "./http.ts";
-import type { Attachment } from "./model.ts";
 import { chatPath } from "./paths.ts";
 import { type UploadOptions, uploadFile } from "./upload.ts";
 

@@ -1,5 +1,4 @@
 import type {
-  AttachmentSummary,
   Chat,
   CitationsEvent,
   DeltaEvent,
@@ -19,18 +18,6 @@ type Always<T, Key extends keyof T> = T & { readonly [K in Key]-?: Exclude<T[K],
 
 /** A message as it is listed (api.md §3.2). */
 export type Message = Omit<ExportedMessage, "citations">;
-/** A file of a chat (api.md §3.2). */
-export type Attachment = Omit<AttachmentSummary, "attachment_id"> & {
-  readonly id: string;
-  readonly size_bytes: number;
-  readonly content_type: string;
-  /** With `failed`. */
-  readonly error_code?: string | undefined;
-  readonly doc_summary?: string | undefined;
-  readonly summary_updated_at?: string | undefined;
-  readonly created_at: string;
-};
-
 export type Citation = CitationsEvent["items"][number];
 export type SearchHit = Always<
   ItemOf<"searchChats">,

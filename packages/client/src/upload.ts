@@ -1,6 +1,6 @@
 import { ConnectionError, errorOf } from "./errors.ts";
+import type { Attachment } from "./generated/api.ts";
 import { type CallOptions, type Http, whileConnected } from "./http.ts";
-import type { Attachment } from "./model.ts";
 
 export interface UploadProgress {
   /** Bytes of the request that are on their way; a little more than the file. */

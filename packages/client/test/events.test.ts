@@ -147,10 +147,14 @@ describe("events", () => {
     expect(eventKey(parseUsageEvent(JSON.stringify({ ...keyed, dedupe_key: undefined })))).toBe(
       [1, 4, 3].map((last) => `1111111111114111811111111111111${last}`).join("/"),
     );
-    const keys = ["turn-completed.json", "turn-retry.json", "turn-edit.json", "turn-delete.json"].map(
-      (name) => eventKey(parseAuditEvent(JSON.stringify(audit[name]))),
-    );
-    expect(new Set(keys).size).toBe(4);
+    const keys = [
+      "turn-completed.json",
+      "turn-retry.json",
+      "turn-edit.json",
+      "turn-delete.json",
+      "chat-provider-data-erased.json",
+    ].map((name) => eventKey(parseAuditEvent(JSON.stringify(audit[name]))));
+    expect(new Set(keys).size).toBe(5);
     expect(keys[0]).toMatch(/^[0-9a-f]{32}\/turn_completed\/[0-9a-f]{32}\/[0-9a-f]{32}$/);
   });
 });

@@ -154,6 +154,39 @@ describe("turns", () => {
   });
 });
 
+describe("attachments", () => {
+  test("are uploaded, read, named in a message, and locked by it", async () => {
+    const chat = await client.chats.create();
+    const file = new File(["Two items are due."], "plan.txt", { type: "text/plain" });
+    const uploaded = await client.attachments.upload(chat.id, file);
+    expect(uploaded).toMatchObject({ filename: "plan.txt", kind: "document", size_bytes: 18 });
+    const ready = await client.attachments.settled(chat.id, uploaded.id);
+    expect(ready.status).toBe("ready");
+    expect(await client.attachments.get(chat.id, uploaded.id)).toEqual(ready);
+    await completed(client.send(chat.id, { content: "what is due?", attachment_ids: [uploaded.id] }));
+    const [question] = (await client.messages(chat.id).page()).items;
+    expect(question?.attachments.map(({ attachment_id }) => attachment_id)).toEqual([uploaded.id]);
+    await expect(client.attachments.remove(chat.id, uploaded.id)).rejects.toMatchObject({
+      code: "attachment_locked",
+    });
+  });
+
+  test("are refused by type, and removed as often as one likes", async () => {
+    const chat = await client.chats.create();
+    const program = new File(["\u007fELF"], "a.exe", { type: "application/x-msdownload" });
+    await expect(client.attachments.upload(chat.id, program)).rejects.toMatchObject({
+      code: "unsupported_file_type",
+    });
+    const { id } = await client.attachments.upload(chat.id, new Blob(["x"], { type: "text/plain" }), {
+      filename: "a.txt",
+      onProgress: () => {},
+    });
+    await client.attachments.remove(chat.id, id);
+    await client.attachments.remove(chat.id, id);
+    await expect(client.attachments.get(chat.id, id)).rejects.toMatchObject({ code: "attachment_not_found" });
+  });
+});
+
 test("reactions, models, quota and search", async () => {
   const chat = await client.chats.create({ title: "Zebras" });
   app.simulator.enqueue({ events: [{ text: "Stripes of zebras" }] });

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { type Arguments, type ParsedArguments, parseArguments } from "./commands/arguments.ts";
 import { checkConfig } from "./commands/check-config.ts";
+import { cleanupCommand } from "./commands/cleanup.ts";
 import { exitCodeOf } from "./commands/exit-code.ts";
 import { migrateCommand } from "./commands/migrate.ts";
 import { outboxCommand } from "./commands/outbox.ts";
@@ -28,6 +29,8 @@ const main = (parsed: ParsedArguments): Promise<number> | number => {
       return run(parsed.given);
     case "outbox":
       return outboxCommand(parsed.given);
+    case "cleanup":
+      return cleanupCommand(parsed.given);
     case "purge":
       return purgeCommand(parsed.given);
     case "help":

@@ -13,5 +13,5 @@ export type {
   Usage,
 } from "./scenario/scenario.ts";
 export { type Simulator, type SimulatorOptions, startSimulator } from "./simulator.ts";
-export type { Fault, Faults, Operation, SimulatorState, StateChange } from "./state.ts";
+export type { Fault, Faults, Held, Operation, SimulatorState, StateChange } from "./state.ts";
 export type { Indexing, IndexingStatus } from "./storage/vector-stores.ts";

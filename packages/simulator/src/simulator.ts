@@ -4,7 +4,7 @@ import { createSimulatorServer } from "./http/server.ts";
 import type { CapturedRequest } from "./play/capture.ts";
 import { parseScenario } from "./scenario/parse.ts";
 import type { Scenario } from "./scenario/scenario.ts";
-import { parseStateChange, type SimulatorState, type StateChange } from "./state.ts";
+import { type Held, parseStateChange, type SimulatorState, type StateChange } from "./state.ts";
 import { World } from "./world.ts";
 
 /** A running simulator in this process; the functions do what the control API does (providers.md §11.4). */
@@ -29,6 +29,8 @@ export interface Simulator {
   /** Resolves as soon as an answer waits at this gate. */
   arrived(gate: string): Promise<void>;
   state(): SimulatorState;
+  /** The files and vector stores that were not deleted. */
+  held(): Held;
   setState(change: StateChange): void;
   /** As new; answers under way go on. */
   reset(): void;
@@ -81,6 +83,7 @@ const controls = (world: World): Omit<Simulator, "port" | "url" | "close"> => ({
   open: (gate) => world.gates.open(gate),
   arrived: (gate) => world.gates.arrived(gate),
   state: () => world.state(),
+  held: () => world.held(),
   setState: (change) => world.change(parseStateChange(change, "")),
   reset: () => world.reset(),
 });

@@ -1,10 +1,24 @@
-import { type Check, either, integer, object, oneOf, text } from "./scenario/checks.ts";
+import { type Check, either, flag, integer, object, oneOf, text } from "./scenario/checks.ts";
 import { parseScenario } from "./scenario/parse.ts";
 import type { Scenario } from "./scenario/scenario.ts";
 import { type Indexing, indexingStatuses } from "./storage/vector-stores.ts";
 
-export const operations = ["upload", "store_creation", "indexing", "deletion"] as const;
-/** `indexing` is adding a file to a store; `deletion` is of files, stores and files in stores. */
+export const operations = [
+  "upload",
+  "store_creation",
+  "indexing",
+  "poll",
+  "list",
+  "deletion",
+  "removal",
+  "file_deletion",
+  "store_deletion",
+] as const;
+/**
+ * `indexing` is adding a file to a store, `poll` reading how far that is, `list` a page of files or stores.
+ * `deletion` is of anything: of a file in a store (`removal`), a file, or a store; the particular one is
+ * taken first.
+ */
 export type Operation = (typeof operations)[number];
 
 /** What happens to the next `times` operations. */
@@ -17,6 +31,16 @@ export interface Fault {
   readonly status?: number | "drop" | "hang";
   /** They wait until this gate is open. */
   readonly gate?: string;
+  /** They have their effect before all this: what is lost is the answer. */
+  readonly after?: boolean;
+  /** Seconds, sent as `Retry-After` with a status. */
+  readonly retry_after?: number;
+}
+
+/** What lies at the simulated provider. */
+export interface Held {
+  readonly files: readonly { readonly id: string; readonly filename: string; readonly bytes: number }[];
+  readonly vector_stores: readonly { readonly id: string; readonly files: readonly string[] }[];
 }
 
 export type Faults = Readonly<Partial<Record<Operation, Fault>>>;
@@ -62,6 +86,8 @@ const faultObject = object<Fault>(
       oneOf("drop", "hang"),
     ),
     gate: text,
+    after: flag,
+    retry_after: integer(0, 1_000_000),
   },
   "times",
 );
@@ -74,7 +100,12 @@ export const parseStateChange: Check<StateChange> = object<StateChange>({
     upload: fault,
     store_creation: fault,
     indexing: fault,
+    poll: fault,
+    list: fault,
     deletion: fault,
+    removal: fault,
+    file_deletion: fault,
+    store_deletion: fault,
   }),
   default_scenario: scenario,
   summary_scenario: scenario,
@@ -92,10 +123,11 @@ export class Behaviour {
     this.faults = withoutNull({ ...this.faults, ...fail });
   }
 
-  /** The fault this operation meets, which is used up by it; null when it meets none. */
-  take(operation: Operation): Fault | null {
-    const fault = this.faults[operation];
-    if (fault === undefined) return null;
+  /** The fault the first of these operations that has one meets, which is used up by it; null when none has. */
+  take(...names: readonly Operation[]): Fault | null {
+    const operation = names.find((name) => this.faults[name] !== undefined);
+    const fault = operation === undefined ? undefined : this.faults[operation];
+    if (operation === undefined || fault === undefined) return null;
     this.faults = withoutNull({
       ...this.faults,
       [operation]: fault.times > 1 ? { ...fault, times: fault.times - 1 } : null,

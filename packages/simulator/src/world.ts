@@ -1,7 +1,7 @@
 import { Gates } from "./play/gates.ts";
 import { Recorder } from "./play/recorder.ts";
 import { Program } from "./scenario/choice.ts";
-import { Behaviour, type SimulatorState, type StateChange } from "./state.ts";
+import { Behaviour, type Held, type SimulatorState, type StateChange } from "./state.ts";
 import { Files } from "./storage/files.ts";
 import { VectorStores } from "./storage/vector-stores.ts";
 
@@ -36,6 +36,13 @@ export class World {
       vector_stores: this.stores.all.length,
       open_gates: gates.openNames,
       waiting_gates: gates.waitingNames,
+    };
+  }
+
+  held(): Held {
+    return {
+      files: this.files.all.map(({ id, filename, bytes }) => ({ id, filename, bytes: bytes.length })),
+      vector_stores: this.stores.all.map(({ id, files }) => ({ id, files: [...files.keys()] })),
     };
   }
 

@@ -115,10 +115,9 @@ const usageDefaults = {
 };
 
 const auditFields: Fields = {
-  type: oneOf("turn", "mutation", "delete"),
+  type: oneOf("turn", "mutation", "delete", "erasure"),
   tenant_id: uuid,
   chat_id: uuid,
-  turn_id: uuid,
   timestamp: text,
   requester_type: requester,
   trace_id: optional(text),
@@ -128,6 +127,7 @@ const auditFieldsOf: Readonly<Record<string, Fields>> = {
   turn: {
     event_type: oneOf("turn_completed", "turn_failed"),
     user_id: uuid,
+    turn_id: uuid,
     request_id: uuid,
     selected_model: text,
     effective_model: text,
@@ -146,10 +146,20 @@ const auditFieldsOf: Readonly<Record<string, Fields>> = {
   mutation: {
     event_type: oneOf("turn_retry", "turn_edit"),
     actor_user_id: uuid,
+    turn_id: uuid,
     original_request_id: uuid,
     new_request_id: uuid,
   },
-  delete: { event_type: oneOf("turn_delete"), actor_user_id: uuid, request_id: uuid },
+  delete: { event_type: oneOf("turn_delete"), actor_user_id: uuid, turn_id: uuid, request_id: uuid },
+  erasure: {
+    event_type: oneOf("chat_provider_data_erased"),
+    user_id: uuid,
+    request_id: uuid,
+    reason: oneOf("chat_soft_delete", "temporary_chat_expired"),
+    chat_deleted_at: text,
+    files_deleted: count,
+    stores_deleted: count,
+  },
 };
 
 /**
@@ -176,7 +186,8 @@ export const eventKey = (event: UsageEvent | AuditEvent): string => {
     return key ?? [tenant, turn ?? "", request].map(hex).join("/");
   }
   const request = event.type === "mutation" ? event.new_request_id : event.request_id;
-  return [hex(event.tenant_id), event.event_type, hex(event.turn_id), hex(request)].join("/");
+  const subject = event.type === "erasure" ? event.chat_id : event.turn_id;
+  return [hex(event.tenant_id), event.event_type, hex(subject), hex(request)].join("/");
 };
 
 const hex = (id: string): string => id.replaceAll("-", "");

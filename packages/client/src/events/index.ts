@@ -12,6 +12,7 @@ export { type SignatureFailure, type SignedRequest, signatureHeader, verifySigna
 export type {
   AuditEvent,
   DeleteAuditEvent,
+  ErasureAuditEvent,
   MutationAuditEvent,
   TurnAuditEvent,
   UsageEvent,

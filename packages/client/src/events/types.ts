@@ -120,4 +120,19 @@ export interface DeleteAuditEvent extends AuditCommon {
   readonly request_id: string;
 }
 
-export type AuditEvent = TurnAuditEvent | MutationAuditEvent | DeleteAuditEvent;
+/** Providers hold neither files nor a vector store of a deleted chat any more. Once per chat. */
+export interface ErasureAuditEvent extends AuditCommon {
+  readonly type: "erasure";
+  readonly event_type: "chat_provider_data_erased";
+  /** Whose chat it was. */
+  readonly user_id: string;
+  /** Of the cleanup. */
+  readonly request_id: string;
+  readonly reason: "chat_soft_delete" | "temporary_chat_expired";
+  readonly chat_deleted_at: string;
+  readonly files_deleted: number;
+  /** Vector stores. */
+  readonly stores_deleted: number;
+}
+
+export type AuditEvent = TurnAuditEvent | MutationAuditEvent | DeleteAuditEvent | ErasureAuditEvent;

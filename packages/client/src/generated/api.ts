@@ -1,6 +1,25 @@
 // Generated from docs/openapi.json by scripts/client-types.mjs; do not edit.
 // A newer server may add fields and enum values: ignore what you do not know (api.md §3, §10).
 
+export interface Attachment {
+  readonly id: string;
+  readonly filename: string;
+  readonly content_type: string;
+  readonly size_bytes: number;
+  readonly status: "pending" | "uploaded" | "ready" | "failed";
+  readonly kind: "document" | "image";
+  readonly error_code?: "upload_failed" | "upload_interrupted" | "file_too_large" | "storage_limit_exceeded" | "vector_store_failed" | "indexing_failed" | undefined;
+  readonly doc_summary?: string | undefined;
+  readonly img_thumbnail?: {
+    readonly content_type: "image/webp";
+    readonly width: number;
+    readonly height: number;
+    readonly data_base64: string;
+  } | undefined;
+  readonly summary_updated_at?: string | undefined;
+  readonly created_at: string;
+}
+
 export interface AttachmentSummary {
   readonly attachment_id: string;
   readonly kind: "document" | "image";
@@ -12,6 +31,10 @@ export interface AttachmentSummary {
     readonly height: number;
     readonly data_base64: string;
   } | undefined;
+}
+
+export interface AttachmentUpload {
+  readonly file: Blob;
 }
 
 export interface Chat {
@@ -47,6 +70,7 @@ export interface CitationsEvent {
       readonly start: number;
       readonly end: number;
     } | undefined;
+    readonly position?: string | undefined;
   }>;
 }
 
@@ -108,6 +132,7 @@ export interface ExportedMessage {
       readonly start: number;
       readonly end: number;
     } | undefined;
+    readonly position?: string | undefined;
   }> | undefined;
 }
 
@@ -278,6 +303,38 @@ export interface Operations {
     readonly body: undefined;
     readonly response: undefined;
     readonly code: "chat_not_found" | "feature_not_licensed" | "forbidden" | "internal_error" | "invalid_request" | "request_timeout" | "service_unavailable" | "too_many_requests" | "unauthorized";
+  };
+  /** POST /chats/{id}/attachments: Upload a file */
+  readonly uploadAttachment: {
+    readonly path: {
+      readonly id: string;
+    };
+    readonly query: Readonly<Record<string, never>>;
+    readonly body: AttachmentUpload;
+    readonly response: Attachment;
+    readonly code: "attachment_not_found" | "chat_not_found" | "configuration_error" | "document_limit_exceeded" | "feature_not_licensed" | "file_too_large" | "forbidden" | "images_disabled" | "internal_error" | "invalid_request" | "provider_mismatch" | "provider_rejected" | "provider_unavailable" | "quota_exceeded" | "response_parse_error" | "service_unavailable" | "shutting_down" | "storage_limit_exceeded" | "too_many_requests" | "unauthorized" | "unsupported_file_type" | "unsupported_media" | "upload_concurrency_limit" | "vector_store_race" | "vector_store_timeout";
+  };
+  /** GET /chats/{id}/attachments/{attachment_id}: Read an attachment */
+  readonly getAttachment: {
+    readonly path: {
+      readonly id: string;
+      readonly attachment_id: string;
+    };
+    readonly query: Readonly<Record<string, never>>;
+    readonly body: undefined;
+    readonly response: Attachment;
+    readonly code: "attachment_not_found" | "chat_not_found" | "feature_not_licensed" | "forbidden" | "internal_error" | "invalid_request" | "request_timeout" | "service_unavailable" | "too_many_requests" | "unauthorized";
+  };
+  /** DELETE /chats/{id}/attachments/{attachment_id}: Delete an attachment no message refers to */
+  readonly deleteAttachment: {
+    readonly path: {
+      readonly id: string;
+      readonly attachment_id: string;
+    };
+    readonly query: Readonly<Record<string, never>>;
+    readonly body: undefined;
+    readonly response: undefined;
+    readonly code: "attachment_locked" | "attachment_not_found" | "chat_not_found" | "feature_not_licensed" | "forbidden" | "internal_error" | "invalid_request" | "request_timeout" | "service_unavailable" | "too_many_requests" | "unauthorized";
   };
   /** GET /chats/{id}/export: Download a chat as Markdown or JSON */
   readonly exportChat: {

@@ -1,3 +1,4 @@
+import { RunningUploads } from "../attachments/running.ts";
 import { createAuthorizer } from "../auth/authorize.ts";
 import { createLicenseGate, type LicenseGate } from "../auth/license.ts";
 import type { DirectConnection } from "../db/direct.ts";
@@ -8,11 +9,13 @@ import type { SecretSource } from "../providers/credentials.ts";
 import { createProviderRegistry } from "../providers/registry.ts";
 import { RunningTurns } from "../turns/cancellation.ts";
 import { LogReaders } from "../turns/readers.ts";
+import { cleanupHandlers } from "./cleanup.ts";
 import type { Given } from "./given.ts";
+import { openLocalFiles } from "./local-files.ts";
 import { choosePolicyPlugin } from "./policy-plugin.ts";
 import type { Opened } from "./shutdown.ts";
 import { createDelivery, type Delivery } from "./sinks.ts";
-import { summaryHandler } from "./summaries.ts";
+import { documentHandler, summaryHandler } from "./summaries.ts";
 import type { Parts } from "./turn-deps.ts";
 
 export interface Built {
@@ -60,6 +63,7 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     providers: config.providers,
     egress: config.egress,
     secret: given.secrets,
+    localStorage: openLocalFiles(ground, opened),
     ...overrides,
     metrics,
     logger,
@@ -70,7 +74,15 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
     db: ground.db,
     usagePlugin: plugin,
     auditPlugins: overrides.auditPlugins ?? {},
+    cleanup: cleanupHandlers({ ...ground, storage: registry.storage, outbox: outbox.enqueuer }),
     threadSummary: summaryHandler({ ...ground, policy, registry, outbox: outbox.enqueuer }),
+    documentSummary: documentHandler({
+      ...ground,
+      policy,
+      registry,
+      storage: registry.storage,
+      outbox: outbox.enqueuer,
+    }),
     logger,
     metrics,
   });
@@ -90,8 +102,10 @@ export const buildParts = async (ground: Ground, given: Given, opened: Opened[])
       authorizer: createAuthorizer(config.authz, { logger }),
       policy,
       registry,
+      storage: registry.storage,
       outbox: outbox.enqueuer,
       running,
+      uploads: new RunningUploads(),
       readers: new LogReaders(
         (channel, turnId) => ground.direct.notify(channel, turnId),
         (turnId) => running.has(turnId),

@@ -9,6 +9,7 @@ import { purgeDeadLetters } from "../outbox/dead-letters.ts";
 import { deleteExpiredSnapshots } from "../policy/retention.ts";
 import { deleteExpiredUsage } from "../quota/retention.ts";
 import { hasRunningTurn } from "../turns/chat-store.ts";
+import { expireLogs } from "../turns/expire-logs.ts";
 import { type LeaderJob, startLeaderJob } from "./jobs.ts";
 import { purgeDeps } from "./purge.ts";
 import type { Opened } from "./shutdown.ts";
@@ -41,6 +42,14 @@ export const retentionJobs = (parts: RetentionParts): readonly LeaderJob[] => {
       name: "instance_retention",
       ...hourly,
       run: () => inTransaction(db, (tx) => removeStaleInstances(tx, silentInstanceSecs)),
+    },
+    {
+      name: "turn_log_retention",
+      lockId: lockIds.retention,
+      intervalMs: minuteMs,
+      run: async (signal) => {
+        await expireLogs(db, config.resume.retention_secs, signal);
+      },
     },
     {
       name: "dead_letter_retention",

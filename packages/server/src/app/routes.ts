@@ -1,3 +1,4 @@
+import { registerAttachmentRoutes } from "../attachments/routes.ts";
 import { markChatAttachmentsForCleanup } from "../attachments/store.ts";
 import { registerChatRoutes } from "../chats/routes.ts";
 import { registerExportRoutes } from "../export/routes.ts";
@@ -11,6 +12,7 @@ import { registerMutationRoutes } from "../turns/mutation-routes.ts";
 import { type ResumeRoutesDeps, registerResumeRoutes } from "../turns/resume-routes.ts";
 import { registerTurnRoutes, type TurnRoutesDeps } from "../turns/routes.ts";
 import { requestCancel } from "../turns/store.ts";
+import { attachmentDeps } from "./attachment-deps.ts";
 import type { Parts } from "./turn-deps.ts";
 
 /** Every operation of the public API, in the order the document lists them (api.md §2). */
@@ -31,6 +33,7 @@ export const registerOperations = (
     stopTurns: (turnIds) => stopTurns(turns, turnIds, "chat_deleted"),
   });
   registerMessageRoutes(api, { db, authorizer });
+  registerAttachmentRoutes(api, attachmentDeps(parts, turns.apiRoot));
   registerExportRoutes(api, { db, authorizer, stalledMs: turns.stalledMs });
   registerSearchRoutes(api, { db, authorizer });
   registerTurnRoutes(api, turns);

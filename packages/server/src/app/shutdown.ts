@@ -1,3 +1,4 @@
+import type { RunningUploads } from "../attachments/running.ts";
 import type { Config } from "../config/schema.ts";
 import { sleep } from "../lib/sleep.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -18,26 +19,29 @@ export interface Draining {
 const finalizeGraceMs = 5_000;
 
 /**
- * The first phases of a stop (ops.md §9): balancers notice, running turns end or, at once when `hurried`
- * by an error nobody caught, are ended.
+ * The first phases of a stop (ops.md §9): balancers notice, running turns and uploads end or, at once when
+ * `hurried` by an error nobody caught, are ended.
  */
 export const drain = async (
   deps: {
     readonly config: Pick<Config, "shutdown_ready_delay_secs" | "shutdown_grace_secs">;
     readonly running: RunningTurns;
+    readonly uploads: RunningUploads;
     readonly logger: Logger;
   },
   draining: Draining,
   hurried: boolean,
 ): Promise<void> => {
-  const { config, running, logger } = deps;
+  const { config, running, uploads, logger } = deps;
+  const work = () => Promise.all([running.empty(), uploads.empty()]);
   draining.unready = true;
   if (!hurried) await sleep(config.shutdown_ready_delay_secs * 1_000);
   draining.refusing = true;
-  if (!hurried) await within(config.shutdown_grace_secs * 1_000, running.empty());
+  if (!hurried) await within(config.shutdown_grace_secs * 1_000, work());
   if (running.size > 0) logger.warn({ turns: running.size }, "running turns are ended by the shutdown");
   running.stopAll("server_shutdown");
-  await within(finalizeGraceMs, running.empty());
+  uploads.stopAll();
+  await within(finalizeGraceMs, work());
   if (running.size > 0) logger.error({ turns: running.size }, "turns are left to the watchdog");
 };
 

@@ -30,6 +30,8 @@ export interface DeliveryDeps {
   /** Audit plugins of the embedding program, by the name `plugins.audit.type` may give. */
   readonly auditPlugins: Readonly<Record<string, AuditPlugin>>;
   readonly threadSummary: Handlers["thread_summary"];
+  readonly documentSummary: Handlers["doc_summary"];
+  readonly cleanup: Pick<Handlers, "attachment_cleanup" | "chat_cleanup">;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
@@ -58,10 +60,9 @@ export const createDelivery = async (deps: DeliveryDeps): Promise<Delivery> => {
       handlers: {
         usage: await usageHandler(deps, open),
         audit: await auditHandler(deps, open),
-        attachment_cleanup: "keep_waiting",
-        chat_cleanup: "keep_waiting",
+        ...deps.cleanup,
         thread_summary: deps.threadSummary,
-        doc_summary: "keep_waiting",
+        doc_summary: deps.documentSummary,
       },
       close,
     };

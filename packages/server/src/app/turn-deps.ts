@@ -1,3 +1,4 @@
+import type { RunningUploads } from "../attachments/running.ts";
 import { findLiveAttachmentIds } from "../attachments/store.ts";
 import type { Authorizer } from "../auth/authorize.ts";
 import type { Config } from "../config/schema.ts";
@@ -7,7 +8,9 @@ import type { Db } from "../db/pool.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
 import type { PolicyService } from "../policy/service.ts";
 import type { ProviderRegistry } from "../providers/contract.ts";
+import type { StorageRegistry } from "../providers/storage-contract.ts";
 import { readQuotaWarnings } from "../quota/status.ts";
+import { findPassages } from "../retrieval/passages.ts";
 import type { SummaryRules } from "../summaries/trigger.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -15,6 +18,7 @@ import type { RunningTurns } from "../turns/cancellation.ts";
 import type { LogReaders } from "../turns/readers.ts";
 import type { ResumeRoutesDeps } from "../turns/resume-routes.ts";
 import type { TurnRoutesDeps } from "../turns/routes.ts";
+import { modelStorage } from "./model-storage.ts";
 
 export interface Parts {
   readonly config: Config;
@@ -24,8 +28,11 @@ export interface Parts {
   readonly authorizer: Authorizer;
   readonly policy: PolicyService;
   readonly registry: ProviderRegistry;
+  /** Files and vector stores at the providers. */
+  readonly storage: StorageRegistry;
   readonly outbox: OutboxEnqueuer;
   readonly running: RunningTurns;
+  readonly uploads: RunningUploads;
   readonly readers: LogReaders;
   readonly metrics: Metrics;
   readonly logger: Logger;
@@ -57,7 +64,9 @@ export const turnDeps = (parts: Parts): TurnRoutesDeps & ResumeRoutesDeps => {
       untrustedContent: context.untrusted_content_guard,
     }),
     resolveTarget: (providerId, tenantId) => registry.resolve(providerId, tenantId),
+    storageOf: (providerId) => modelStorage(parts, providerId),
     adapterOf: (target) => registry.adapter(target),
+    findPassages: (tenantId, chatId, search) => findPassages(db, tenantId, chatId, search),
     readQuotaWarnings: (actor) => readQuotaWarnings(quotaStatus, actor),
     notify: (channel, payload) => parts.direct.notify(channel, payload),
     liveAttachments: (tenantId, chatId, ids) => findLiveAttachmentIds(db, tenantId, chatId, ids),

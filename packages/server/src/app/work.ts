@@ -3,11 +3,12 @@ import { startLoop } from "../lib/loop.ts";
 import type { Handlers } from "../outbox/message.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 import { cancelChannel, onCancelNotification } from "../turns/cancel.ts";
-import { expireLogs, logRetentionLockId } from "../turns/expire-logs.ts";
 import { finalizeOrphans, orphanLockId } from "../turns/orphans.ts";
 import { startProgressClock } from "../turns/progress.ts";
 import { logChannel, readerChannel } from "../turns/readers.ts";
+import { startCleanup } from "./cleanup.ts";
 import { startLeaderJob } from "./jobs.ts";
+import { startLocalSweep } from "./local-files.ts";
 import { startRetention } from "./retention.ts";
 import type { Opened } from "./shutdown.ts";
 import { overshootToleranceBp, type Parts } from "./turn-deps.ts";
@@ -28,7 +29,8 @@ export const startWork = async (
   if (config.role !== "api") {
     await outbox.start(handlers);
     startWatchdog(parts, direct, opened);
-    startLogRetention(parts, direct, opened);
+    startCleanup(parts, direct, opened);
+    startLocalSweep(parts, direct, opened);
     startRetention(parts, direct, opened);
   }
   if (config.role !== "worker") await startTurnKeeping(parts, direct, opened);
@@ -64,18 +66,4 @@ const startWatchdog = (parts: Parts, direct: DirectConnection, opened: Opened[])
     },
   );
   opened.push({ name: "orphan watchdog", close: job.stop });
-};
-
-const startLogRetention = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
-  const { db, config } = parts;
-  const job = startLeaderJob(
-    { ...parts, direct },
-    {
-      name: "turn_log_retention",
-      lockId: logRetentionLockId,
-      intervalMs: 60_000,
-      run: (signal) => expireLogs(db, config.resume.retention_secs, signal),
-    },
-  );
-  opened.push({ name: "turn log retention", close: job.stop });
 };

@@ -12,6 +12,8 @@ export interface AuditPlugin {
   emitTurnRetryAudit(event: AuditEnvelope & { type: "mutation" }, signal?: AbortSignal): Promise<void>;
   emitTurnEditAudit(event: AuditEnvelope & { type: "mutation" }, signal?: AbortSignal): Promise<void>;
   emitTurnDeleteAudit(event: AuditEnvelope & { type: "delete" }, signal?: AbortSignal): Promise<void>;
+  /** Receipts of erasures; without it they are taken for delivered. */
+  emitErasureAudit?(event: AuditEnvelope & { type: "erasure" }, signal?: AbortSignal): Promise<void>;
 }
 
 // policy.md §13: 30 s each, then it counts as transient.
@@ -42,7 +44,7 @@ export const auditPluginHandler = (
     }, limits),
   );
 
-const emit = (plugin: AuditPlugin, event: AuditEnvelope, signal: AbortSignal): Promise<void> => {
+const emit = async (plugin: AuditPlugin, event: AuditEnvelope, signal: AbortSignal): Promise<void> => {
   switch (event.type) {
     case "turn":
       return plugin.emitTurnAudit(event, signal);
@@ -52,6 +54,8 @@ const emit = (plugin: AuditPlugin, event: AuditEnvelope, signal: AbortSignal): P
         : plugin.emitTurnEditAudit(event, signal);
     case "delete":
       return plugin.emitTurnDeleteAudit(event, signal);
+    case "erasure":
+      return plugin.emitErasureAudit?.(event, signal);
   }
 };
 

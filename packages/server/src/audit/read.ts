@@ -78,7 +78,20 @@ const deletion = z.object({
   request_id: wireUuid,
 });
 
-const envelope = z.discriminatedUnion("type", [turn, mutation, deletion]);
+const erasure = z.object({
+  type: z.literal("erasure"),
+  event_type: z.literal("chat_provider_data_erased"),
+  ...common,
+  user_id: wireUuid,
+  chat_id: wireUuid,
+  request_id: wireUuid,
+  reason: z.enum(["chat_soft_delete", "temporary_chat_expired"]),
+  chat_deleted_at: wireTimestamp,
+  files_deleted: wireUint,
+  stores_deleted: wireUint,
+});
+
+const envelope = z.discriminatedUnion("type", [turn, mutation, deletion, erasure]);
 
 /** Reads an audit payload; unknown keys are ignored, an absent key passes for null. Throws as `readPayload`. */
 export const readAuditEvent = (payload: string): AuditEnvelope => readPayload(envelope, payload);

@@ -8,12 +8,24 @@ export const createAuditTable = `
     tenant_id uuid not null,
     user_id uuid,
     chat_id uuid not null,
-    turn_id uuid not null,
+    turn_id uuid,
     occurred_at timestamptz not null,
     event_type text not null,
     event jsonb not null,
     recorded_at timestamptz not null default now()
   );
+  do $$
+  begin
+    -- A table of an earlier version, from before there were events of no turn. Whoever may not alter it
+    -- still gets every other event in.
+    if exists (
+      select from pg_attribute
+      where attrelid = 'audit_events'::regclass and attname = 'turn_id' and attnotnull
+    ) then
+      alter table audit_events alter column turn_id drop not null;
+    end if;
+  exception when insufficient_privilege then null;
+  end $$;
   create index if not exists audit_events_tenant_idx on audit_events (tenant_id, occurred_at)`;
 
 export const insertAuditEvents: Statement = {

@@ -178,3 +178,37 @@ const lockLive: Statement = {
  */
 export const lockLiveChat = async (tx: Tx, tenantId: TenantId, chatId: string): Promise<string | null> =>
   (await tx.query<{ model: string }>(lockLive, [chatId, tenantId])).rows[0]?.model ?? null;
+
+const lockOwn: Statement = {
+  name: "chat_lock_own",
+  text: `
+    select
+    from chats
+    where id = $1
+      and tenant_id = $2
+      and user_id = $3
+      and deleted_at is null
+    for no key update`,
+};
+
+/** Locks the caller's live chat against uploads, sends and deletion; false when it is not visible. */
+export const lockOwnChat = async (tx: Tx, actor: Actor, chatId: string): Promise<boolean> =>
+  (await tx.query(lockOwn, [chatId, actor.tenantId, actor.userId])).rowCount === 1;
+
+const selectDeletedAt: Statement = {
+  name: "chat_deleted_at",
+  text: `
+    select deleted_at as "deletedAt"
+    from chats
+    where id = $1
+      and tenant_id = $2`,
+};
+
+/** When a chat of the tenant was deleted; null when it lives or is gone altogether. */
+export const findDeletionOfChat = async (
+  db: Queryable,
+  tenantId: TenantId,
+  chatId: string,
+): Promise<Timestamp | null> =>
+  (await db.query<{ deletedAt: Timestamp | null }>(selectDeletedAt, [chatId, tenantId])).rows[0]?.deletedAt ??
+  null;

@@ -1,3 +1,4 @@
+import { type ParsedCleanup, parseCleanupArguments } from "./cleanup-arguments.ts";
 import { type ParsedOutbox, parseOutboxArguments } from "./outbox-arguments.ts";
 import { type ParsedPurge, parsePurgeArguments } from "./purge-arguments.ts";
 
@@ -17,18 +18,21 @@ export interface Arguments {
 export type ParsedArguments =
   | { readonly kind: "run"; readonly given: Arguments }
   | ParsedOutbox
+  | ParsedCleanup
   | ParsedPurge;
 
 export const usage = `usage: mini-chat [serve] [--config FILE] [--KEY=VALUE …]
        mini-chat migrate [--dry-run] [--config FILE] [--KEY=VALUE …]
        mini-chat check-config [--config FILE] [--KEY=VALUE …]
        mini-chat outbox COMMAND [FLAGS] [--config FILE] [--KEY=VALUE …]
+       mini-chat cleanup status|retry [FLAGS] [--config FILE] [--KEY=VALUE …]
        mini-chat purge [--force CHAT] [--dry-run] [--config FILE] [--KEY=VALUE …]
 
   serve          serve the API until SIGTERM (the default)
   migrate        bring the database schema to this version; --dry-run only tells
   check-config   check the configuration and print it, secrets masked
   outbox         look after events: status, dead letters, partitions; outbox --help
+  cleanup        look after what is to be deleted at providers; cleanup --help
   purge          remove chats for good that were deleted long enough ago; purge --help
 
   --KEY=VALUE    one configuration key, e.g. --server.bind_address=127.0.0.1:8087;
@@ -50,6 +54,10 @@ export const parseArguments = (argv: readonly string[]): ParsedArguments => {
     if (word === "outbox" && command === undefined && !dryRun) {
       const before = argv.slice(0, argv.length - rest.length - 1);
       return parseOutboxArguments([...rest, ...before]);
+    }
+    if (word === "cleanup" && command === undefined && !dryRun) {
+      const before = argv.slice(0, argv.length - rest.length - 1);
+      return parseCleanupArguments([...rest, ...before]);
     }
     if (word === "purge" && command === undefined) {
       return parsePurgeArguments([...rest, ...argv.slice(0, argv.length - rest.length - 1)]);

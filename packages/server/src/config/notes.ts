@@ -274,7 +274,8 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
     valid: nonBlank,
   },
   "providers.<id>.auth.scopes": "`oauth2_client_credentials`: scopes asked for",
-  "providers.<id>.storage_kind": "how files are stored there; `memory` is for tests, `none` stores none",
+  "providers.<id>.storage_kind":
+    "how files are stored there; `local`: in our database (retrieval.md); `memory` is for tests, `none` stores none",
   "providers.<id>.storage_backend": {
     effect: "label on stored rows: files stay with it",
     fallback: "`<id>`",
@@ -357,4 +358,5 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   "cleanup_worker.batch_size": "removals enqueued again at once",
   "reconcile.enabled": "look at providers for objects nobody owns, and remove them",
   "reconcile.grace_secs": "age from which they are removed",
+  "reconcile.dry_run": "only log what would be removed",
 };

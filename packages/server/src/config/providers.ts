@@ -40,7 +40,7 @@ const provider = z
     use_http: flag(false),
     api_path: z.string().startsWith("/").default("/v1/responses"),
     auth: upstreamAuth.optional(),
-    storage_kind: z.enum(["openai", "azure", "memory", "none"]),
+    storage_kind: z.enum(["openai", "azure", "local", "memory", "none"]),
     storage_backend: nonBlank().max(32).optional(),
     api_version: nonBlank().optional(),
     supports_file_search_filters: flag(true),

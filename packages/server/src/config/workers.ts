@@ -73,5 +73,5 @@ export const cleanupWorkerSection = z
 
 /** Search for provider objects nobody owns. */
 export const reconcileSection = z
-  .strictObject({ enabled: flag(false), grace_secs: secs(3_600, 600) })
+  .strictObject({ enabled: flag(false), grace_secs: secs(3_600, 600), dry_run: flag(false) })
   .prefault({});

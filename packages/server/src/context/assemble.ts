@@ -2,6 +2,7 @@ import { invariant } from "../lib/assert.ts";
 import type { ModelEntry } from "../policy/snapshot.ts";
 import type { ProviderMessage, ProviderPart, ProviderRequest, ProviderTool } from "../providers/contract.ts";
 import type { OfferedTools } from "../quota/estimate.ts";
+import { sizedTokens } from "./estimate.ts";
 import { type Guards, summaryPreamble } from "./guards.ts";
 import { type ContextMessage, type DialogueMessage, type Fit, fitContext } from "./truncate.ts";
 
@@ -20,8 +21,12 @@ export interface ContextInput {
   readonly userText: string;
   /** Provider file ids, in the order of `attachment_ids`. */
   readonly imageFileIds: readonly string[];
-  /** Not null when file search is offered. */
+  /** The store the provider searches; null where nothing is searched, or by us. */
   readonly vectorStoreId: string | null;
+  /** The attachments the provider may search in it; null for all. */
+  readonly searchedOnly: readonly string[] | null;
+  /** File search is ours: room for the passages it will find (docs/retrieval.md). */
+  readonly searchedHere: boolean;
   /** Provider file ids; not empty when the code interpreter is offered. */
   readonly codeFileIds: readonly string[];
   /** Newest document first. */
@@ -38,6 +43,8 @@ export type AssembledContext =
       readonly estimatedContextTokens: number;
       /** A message of the dialogue is not sent; with the estimate, the trigger of the summary (§6.2). */
       readonly messagesTruncated: boolean;
+      /** Room for excerpts, part of the estimate; 0 unless file search is ours. */
+      readonly excerptTokens: number;
       /** Null when there is none or it was dropped. */
       readonly summaryApplied: { readonly tokenEstimate: number } | null;
       /** Items left out. */
@@ -61,6 +68,7 @@ export const assembleContext = (input: ContextInput): AssembledContext => {
       instructions,
       userText: input.userText,
       images: input.imageFileIds.length,
+      excerptTokens: excerptWish(input),
       summary,
       recent,
       olderExist: outside > 0,
@@ -90,6 +98,7 @@ export const assembleContext = (input: ContextInput): AssembledContext => {
     },
     estimatedContextTokens: fit.estimatedContextTokens,
     messagesTruncated: messagesDropped > 0,
+    excerptTokens: fit.excerptTokens,
     summaryApplied:
       input.summary !== null && fit.keepsSummary ? { tokenEstimate: input.summary.tokenEstimate } : null,
     dropped: {
@@ -100,13 +109,23 @@ export const assembleContext = (input: ContextInput): AssembledContext => {
   };
 };
 
-/** Items 1 and 2 of context.md §2. */
-const instructionsOf = ({ model, offered, guards }: ContextInput): string => {
+/** Bytes of a passage with its frame, and of what stands around all of them. */
+const excerptBytes = 1_500;
+const framingBytes = 700;
+
+/** Tokens for as many passages as the model may be given. */
+const excerptWish = ({ model, offered, searchedHere }: ContextInput): number =>
+  searchedHere && offered.fileSearch
+    ? sizedTokens(framingBytes + model.maxNumResults * excerptBytes, model.estimationBudgets)
+    : 0;
+
+/** Items 1 and 2 of context.md §2; the guard of file search speaks of a tool, which only a provider has. */
+const instructionsOf = ({ model, offered, guards, searchedHere }: ContextInput): string => {
   const anyTool = offered.fileSearch || offered.webSearch || offered.codeInterpreter;
   return paragraphs([
     model.systemPrompt,
     offered.webSearch ? guards.webSearch : "",
-    offered.fileSearch ? guards.fileSearch : "",
+    offered.fileSearch && !searchedHere ? guards.fileSearch : "",
     anyTool ? guards.untrustedContent : "",
   ]);
 };
@@ -132,14 +151,16 @@ const currentMessage = ({ userText, imageFileIds }: ContextInput): ProviderMessa
   content: [{ text: userText }, ...imageFileIds.map((imageFileId): ProviderPart => ({ imageFileId }))],
 });
 
-const toolsOf = ({ model, offered, vectorStoreId, codeFileIds }: ContextInput): ProviderTool[] => {
+const toolsOf = (input: ContextInput): ProviderTool[] => {
+  const { model, offered, vectorStoreId, searchedOnly, codeFileIds } = input;
   const tools: ProviderTool[] = [];
-  if (offered.fileSearch) {
+  if (offered.fileSearch && !input.searchedHere) {
     invariant(vectorStoreId !== null, "file search is offered only with a vector store");
     tools.push({
       kind: "file_search",
       vectorStoreIds: [vectorStoreId],
       maxNumResults: model.maxNumResults,
+      ...(searchedOnly === null ? {} : { onlyAttachments: searchedOnly }),
     });
   }
   if (offered.webSearch) tools.push({ kind: "web_search", searchContextSize: model.webSearchContextSize });

@@ -10,4 +10,5 @@ export const citationSchema = z.object({
   snippet: z.string(),
   score: z.number().optional(),
   span: z.object({ start: z.int(), end: z.int() }).optional(),
+  position: z.string().optional(),
 });

@@ -10,6 +10,8 @@ export interface Citation {
   readonly score?: number;
   /** Unicode code points of the visible answer, end exclusive. */
   readonly span?: { readonly start: number; readonly end: number };
+  /** Where in the file it stands, in words: `page 3`. Of files we search ourselves (docs/retrieval.md). */
+  readonly position?: string;
 }
 
 /** An attachment of the chat that the model could see. */
@@ -49,11 +51,23 @@ export const mapCitations = (
       continue;
     }
     const span = spanWithin(citation.span, answer.length);
-    const key = JSON.stringify([target.attachment_id ?? null, target.url ?? null, span?.start, span?.end]);
+    const { position } = citation;
+    const key = JSON.stringify([
+      target.attachment_id ?? null,
+      target.url ?? null,
+      span?.start,
+      span?.end,
+      position,
+    ]);
     if (items.has(key) || items.size === maxItems) continue;
     const text = citation.snippet || (span ? answer.slice(span.start, span.end) : "");
     const snippet = cut(clean(withoutFileId(text, citation)), maxSnippet);
-    items.set(key, { ...target, snippet, ...(span ? { span } : {}) });
+    items.set(key, {
+      ...target,
+      snippet,
+      ...(span ? { span } : {}),
+      ...(position === undefined ? {} : { position }),
+    });
   }
   return { items: [...items.values()], dropped };
 };

@@ -27,6 +27,8 @@ export interface Candidates {
   readonly instructions: string;
   readonly userText: string;
   readonly images: number;
+  /** What excerpts of documents, found later, would like to have; 0 when none are looked for. */
+  readonly excerptTokens: number;
   /** With its preamble. */
   readonly summary: string | null;
   /** Newest first. */
@@ -46,12 +48,15 @@ export type Fit =
       /** Newest first, a head of the candidates. */
       readonly recent: readonly DialogueMessage[];
       readonly docLines: readonly string[];
+      /** What excerpts may take: part of the estimate. */
+      readonly excerptTokens: number;
     }
   | { readonly kind: "too_big"; readonly requiredTokens: number; readonly availableTokens: number };
 
 /**
  * Spends the budget in the order of context.md §4.3: instructions and the current message are
- * mandatory, then summary, recent messages from the newest, document summaries.
+ * mandatory, then summary, recent messages from the newest, document summaries. Excerpts come behind the
+ * summary: half of what is left is theirs before any message is taken, and what remains in the end.
  */
 export const fitContext = (candidates: Candidates, limits: Limits): Fit => {
   const { budgets, contextWindow } = limits;
@@ -74,12 +79,16 @@ export const fitContext = (candidates: Candidates, limits: Limits): Fit => {
     return true;
   };
   const keepsSummary = candidates.summary !== null && take(itemTokens(candidates.summary, budgets));
+  const promised = Math.min(candidates.excerptTokens, Math.max(0, Math.floor((ceiling - used) / 2)));
+  used += promised;
   const recent = newestThatFit(candidates.recent, budgets, take);
   const olderMissing = candidates.olderExist || recent.length < candidates.recent.length;
   // What the summary covers is no missing question.
   if (olderMissing || !keepsSummary) used -= dropAnswersWithoutQuestion(recent, budgets);
   const docLines = candidates.docLines.filter((line) => take(itemTokens(line, budgets)));
-  return { kind: "fits", estimatedContextTokens: used, keepsSummary, recent, docLines };
+  const excerptTokens = Math.min(candidates.excerptTokens, promised + Math.max(0, ceiling - used));
+  const estimatedContextTokens = used - promised + excerptTokens;
+  return { kind: "fits", estimatedContextTokens, keepsSummary, recent, docLines, excerptTokens };
 };
 
 const mandatoryTokens = (candidates: Candidates, budgets: EstimationBudgets): number =>

@@ -48,8 +48,13 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** Answers with a stream: no time limit for it, and it is in flight until its headers are sent. */
     readonly stream?: boolean;
-    /** The handler reads the body itself; no JSON, no time limit (uploads). */
+    /**
+     * The handler reads the body itself; no JSON, no time limit (uploads). Its media type is in
+     * `raw.headersDistinct` only.
+     */
     readonly rawBody?: boolean;
+    /** The fields of the form such a handler reads, for the document. */
+    readonly form?: z.ZodType;
     /** New sends, retries, edits and uploads: refused while draining (ops.md §9). */
     readonly refuseWhileDraining?: boolean;
   }
@@ -246,10 +251,10 @@ export const sendProblem = (request: FastifyRequest, reply: FastifyReply, refusa
 
 /** JSON where the operation has a body schema; any other body is ignored (api.md §1.4). */
 const readJsonBodies = (app: ApiServer, limit: number): void => {
-  app.addHook("preParsing", async ({ headers, routeOptions: { schema, config } }) => {
+  app.addHook("preParsing", async ({ headers, routeOptions: { schema } }) => {
     if (schema?.body !== undefined) requireJsonMediaType(headers["content-type"]);
-    // The framework refuses a malformed type even of a body that is ignored.
-    else if (!config.rawBody) Reflect.deleteProperty(headers, "content-type");
+    // The framework refuses a malformed type even of a body that is ignored, or read by the handler.
+    else Reflect.deleteProperty(headers, "content-type");
   });
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", async (request: FastifyRequest) => {

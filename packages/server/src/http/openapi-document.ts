@@ -110,7 +110,8 @@ const operation = (method: string, path: string, route: RouteOptions, components
     ...(schema.tags === undefined ? {} : { tags: schema.tags }),
     ...(schema.deprecated === true ? { deprecated: true } : {}),
     ...(parameters.length === 0 ? {} : { parameters }),
-    ...requestBody(schema.body, components),
+    ...requestBody("application/json", schema.body, components),
+    ...requestBody("multipart/form-data", route.config?.form, components),
     responses: responsesOf(route, schema, components),
   };
 };
@@ -133,9 +134,9 @@ const parametersOf = (place: "path" | "query", schema: unknown, components: Comp
   });
 };
 
-const requestBody = (schema: unknown, components: Components): object => {
+const requestBody = (mediaType: string, schema: unknown, components: Components): object => {
   if (!(schema instanceof z.ZodType)) return {};
-  const content = { "application/json": { schema: toJsonSchema(schema, "input", components) } };
+  const content = { [mediaType]: { schema: toJsonSchema(schema, "input", components) } };
   return { requestBody: { required: true, content } };
 };
 

@@ -1,3 +1,4 @@
+import { thumbnailView } from "../attachments/attachment.ts";
 import type { AttachmentSummaryRow } from "../attachments/store.ts";
 import type { Timestamp } from "../db/pool.ts";
 
@@ -43,16 +44,7 @@ export const attachmentSummaryView = (row: AttachmentSummaryRow): AttachmentSumm
   kind: row.kind,
   filename: row.filename,
   status: row.status,
-  ...(row.thumbnail !== null && row.thumbnailWidth !== null && row.thumbnailHeight !== null
-    ? {
-        img_thumbnail: {
-          content_type: "image/webp",
-          width: row.thumbnailWidth,
-          height: row.thumbnailHeight,
-          data_base64: row.thumbnail.toString("base64"),
-        },
-      }
-    : {}),
+  ...thumbnailView(row),
 });
 
 export const messageView = (

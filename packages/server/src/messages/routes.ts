@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { thumbnailSchema } from "../attachments/attachment.ts";
 import type { Authorizer } from "../auth/authorize.ts";
 import { enterChat } from "../chats/open.ts";
 import type { Db } from "../db/pool.ts";
@@ -15,20 +16,13 @@ export interface MessageRoutesDeps {
   readonly authorizer: Authorizer;
 }
 
-const thumbnail = z.object({
-  content_type: z.literal("image/webp"),
-  width: z.int(),
-  height: z.int(),
-  data_base64: z.string(),
-});
-
 const attachmentSummary = z
   .object({
     attachment_id: uuidOut(),
     kind: z.enum(["document", "image"]),
     filename: z.string(),
     status: z.enum(["pending", "uploaded", "ready", "failed"]),
-    img_thumbnail: thumbnail.optional(),
+    img_thumbnail: thumbnailSchema.optional(),
   })
   .meta({ id: "AttachmentSummary" });
 

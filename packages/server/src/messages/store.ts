@@ -1,7 +1,7 @@
 import type { TenantId } from "../auth/actor.ts";
 import type { Queryable, Result, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
-import type { ProviderUsage } from "../providers/contract.ts";
+import type { ProviderUsage, ToolName } from "../providers/contract.ts";
 
 /** All SQL of `messages` but the listing (`list.ts`) and what mutations do (`mutation-store.ts`). */
 
@@ -42,10 +42,10 @@ const insertAssistant: Statement = {
     insert into messages (
       id, tenant_id, chat_id, request_id, role, content, request_kind, model, provider_response_id,
       input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens, reasoning_tokens,
-      citations, created_at
+      citations, features_used, created_at
     )
     select
-      $1, $2, $3, $4, 'assistant', $5, 'chat', $6, $7, $8, $9, $10, $11, $12, $13, ${nextCreatedAt}`,
+      $1, $2, $3, $4, 'assistant', $5, 'chat', $6, $7, $8, $9, $10, $11, $12, $13, $14, ${nextCreatedAt}`,
 };
 
 export interface NewAssistantMessage {
@@ -59,6 +59,8 @@ export interface NewAssistantMessage {
   readonly usage: ProviderUsage | null;
   /** Already mapped and cleaned items of the `citations` event, for replay; null when there are none. */
   readonly citations: readonly unknown[] | null;
+  /** Tools that ran for it. */
+  readonly featuresUsed: readonly ToolName[];
 }
 
 /** Stores the answer of a turn, in the transaction that ends it. */
@@ -77,6 +79,7 @@ export const insertAssistantMessage = (tx: Tx, message: NewAssistantMessage): Pr
     message.usage?.cacheWriteInputTokens ?? 0,
     message.usage?.reasoningTokens ?? 0,
     message.citations === null ? null : JSON.stringify(message.citations),
+    JSON.stringify(message.featuresUsed),
   ]);
 
 export interface StoredAnswer {

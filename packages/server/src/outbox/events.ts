@@ -125,7 +125,23 @@ export interface DeleteAuditEvent extends AuditCommon {
   readonly request_id: string;
 }
 
-export type AuditEnvelope = TurnAuditEvent | MutationAuditEvent | DeleteAuditEvent;
+/** Providers hold nothing of a deleted chat any more: its receipt, written once (attachments.md §14). */
+export interface ErasureAuditEvent extends AuditCommon {
+  readonly type: "erasure";
+  readonly event_type: "chat_provider_data_erased";
+  /** Whose chat it was. */
+  readonly user_id: string;
+  readonly chat_id: string;
+  /** The cleanup's `system_request_id`. */
+  readonly request_id: string;
+  readonly reason: "chat_soft_delete" | "temporary_chat_expired";
+  readonly chat_deleted_at: string;
+  readonly files_deleted: number;
+  /** Vector stores. */
+  readonly stores_deleted: number;
+}
+
+export type AuditEnvelope = TurnAuditEvent | MutationAuditEvent | DeleteAuditEvent | ErasureAuditEvent;
 
 /** A provider file to delete (outbox.md §4.2). */
 export interface AttachmentCleanupEvent {

@@ -7,13 +7,12 @@ export interface OfferInput {
   readonly killSwitches: KillSwitches;
   /** The request, or the replaced turn, asks for web search. */
   readonly webSearchRequested: boolean;
+  /** Only of files in the storage the candidate's provider reads. */
   readonly files: {
     /** The chat has a ready document for file search, and a vector store. */
     readonly searchable: boolean;
     /** The chat has a ready attachment for the code interpreter. */
     readonly codeFiles: boolean;
-    /** The candidate's provider reads the storage the files live in. */
-    readonly sameBackend: boolean;
   };
 }
 
@@ -29,13 +28,8 @@ export const offeredTools = ({
 }: OfferInput): OfferedTools => {
   const { toolSupport } = model.generalConfig;
   return {
-    fileSearch:
-      !killSwitches.disableFileSearch && files.searchable && files.sameBackend && toolSupport.fileSearch,
+    fileSearch: !killSwitches.disableFileSearch && files.searchable && toolSupport.fileSearch,
     webSearch: webSearchRequested && toolSupport.webSearch,
-    codeInterpreter:
-      !killSwitches.disableCodeInterpreter &&
-      files.codeFiles &&
-      files.sameBackend &&
-      toolSupport.codeInterpreter,
+    codeInterpreter: !killSwitches.disableCodeInterpreter && files.codeFiles && toolSupport.codeInterpreter,
   };
 };

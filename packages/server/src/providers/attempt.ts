@@ -2,18 +2,24 @@ import type { TenantId } from "../auth/actor.ts";
 import type { Permit } from "./breaker.ts";
 import type { AuthHeaders } from "./credentials.ts";
 import type { CallFailure } from "./failure.ts";
+import type { RetryRule } from "./retry.ts";
 import type { Endpoint, Upstream } from "./upstream.ts";
-import type { Exchange, ResponseHeaders, WireSink } from "./wire.ts";
+import type { Exchange, ResponseHeaders, WireBody, WireMethod, WireSink } from "./wire.ts";
 
 export interface EgressRequest {
   readonly endpoint: Endpoint;
+  readonly method: WireMethod;
   readonly path: string;
   readonly accept: string;
-  readonly body: string;
+  readonly body: WireBody;
+  /** Null without a body. */
+  readonly contentType: string | null;
+  readonly retry: RetryRule;
   readonly authHeaders: AuthHeaders | null;
-  readonly tenantId: TenantId;
-  /** What the provider calls the model: never shown to clients. */
-  readonly deployment: string;
+  /** Whose share of the caps the call takes; null takes none of a tenant's. */
+  readonly tenantId: TenantId | null;
+  /** What the provider calls the model: never shown to clients. Null for a call without a model. */
+  readonly deployment: string | null;
   readonly correlationId: string;
   readonly traceparent?: string;
   /** Bounds each attempt as a whole; null for streams. */
@@ -54,14 +60,15 @@ export class Attempt implements WireSink {
 
   begin(headers: Readonly<Record<string, string>>): void {
     const { limits, metrics, wire } = this.#upstream;
-    const { path, body, totalTimeoutMs } = this.#request;
+    const { method, path, body, totalTimeoutMs } = this.#request;
     metrics.count("provider_requests", this.#labels);
     if (totalTimeoutMs !== null) {
       const failure = { kind: "timeout", cause: `no complete answer in ${totalTimeoutMs} ms` } as const;
       this.#totalTimer = setTimeout(() => this.abort(failure), totalTimeoutMs);
     }
-    this.#exchange = wire.post(
+    this.#exchange = wire.send(
       {
+        method,
         path,
         headers,
         body,

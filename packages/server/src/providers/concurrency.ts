@@ -2,8 +2,8 @@ import type { TenantId } from "../auth/actor.ts";
 
 /** Caps on calls running at once to one upstream; 0 = none (providers.md §8.3). */
 export interface ConcurrencyCap {
-  /** Takes a place; null when the cap is reached. Calling the result gives the place back, once. */
-  acquire(tenantId: TenantId): (() => void) | null;
+  /** Takes a place; null when the cap is reached. Without a tenant only the common cap counts. Calling the result gives the place back, once. */
+  acquire(tenantId: TenantId | null): (() => void) | null;
 }
 
 /** Creates the caps of `providers.<id>.limits`. */
@@ -13,12 +13,13 @@ export function createConcurrencyCap(limits: {
 }): ConcurrencyCap {
   let running = 0;
   const byTenant = new Map<TenantId, number>();
-  const release = (tenantId: TenantId) => {
+  const release = (tenantId: TenantId | null) => {
     let released = false;
     return (): void => {
       if (released) return;
       released = true;
       running -= 1;
+      if (tenantId === null) return;
       const left = (byTenant.get(tenantId) ?? 1) - 1;
       if (left > 0) byTenant.set(tenantId, left);
       else byTenant.delete(tenantId);
@@ -26,11 +27,11 @@ export function createConcurrencyCap(limits: {
   };
   return {
     acquire: (tenantId) => {
-      const ofTenant = byTenant.get(tenantId) ?? 0;
+      const ofTenant = tenantId === null ? 0 : (byTenant.get(tenantId) ?? 0);
       if (limits.max_concurrent > 0 && running >= limits.max_concurrent) return null;
-      if (limits.per_tenant_max > 0 && ofTenant >= limits.per_tenant_max) return null;
+      if (tenantId !== null && limits.per_tenant_max > 0 && ofTenant >= limits.per_tenant_max) return null;
       running += 1;
-      byTenant.set(tenantId, ofTenant + 1);
+      if (tenantId !== null) byTenant.set(tenantId, ofTenant + 1);
       return release(tenantId);
     },
   };

@@ -30,7 +30,11 @@ export interface ProviderMessage {
   readonly content: readonly ProviderPart[];
 }
 
-export type ProviderPart = { readonly text: string } | { readonly imageFileId: string };
+export type ProviderPart =
+  | { readonly text: string }
+  | { readonly imageFileId: string }
+  /** A document the provider stores, to be read whole. */
+  | { readonly fileId: string };
 
 export type ToolName = "file_search" | "web_search" | "code_interpreter" | "file_load";
 
@@ -39,6 +43,8 @@ export type ProviderTool =
       readonly kind: "file_search";
       readonly vectorStoreIds: readonly string[];
       readonly maxNumResults?: number;
+      /** Only files whose attribute `attachment_id` is one of these. */
+      readonly onlyAttachments?: readonly string[];
     }
   | { readonly kind: "web_search"; readonly searchContextSize: "low" | "medium" | "high" }
   | { readonly kind: "code_interpreter"; readonly fileIds: readonly string[] }
@@ -78,6 +84,8 @@ export interface ProviderCitation {
   readonly snippet?: string;
   /** Unicode code points of the whole answer, end exclusive. */
   readonly span?: { readonly start: number; readonly end: number };
+  /** Where in the file it stands, in words. */
+  readonly position?: string;
 }
 
 export type IncompleteReason = "max_tokens" | "content_filter" | "other";

@@ -1,7 +1,7 @@
 import { Attempt, type EgressRequest } from "./attempt.ts";
 import type { AuthHeaders } from "./credentials.ts";
 import type { CallFailure } from "./failure.ts";
-import { type RetryVerdict, retryAfterFailure, retryAfterStatus } from "./retry.ts";
+import type { RetryVerdict } from "./retry.ts";
 import type { Confidential } from "./sanitize.ts";
 import type { Upstream } from "./upstream.ts";
 import type { ResponseHeaders, WireSink } from "./wire.ts";
@@ -9,12 +9,11 @@ import type { ResponseHeaders, WireSink } from "./wire.ts";
 /** Our signal fired. */
 const ABORTED: CallFailure = { kind: "aborted", cause: "aborted by the caller" };
 
-const MAX_ATTEMPTS = 2;
 const traceparentShape = /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/;
 
 /**
- * One call of an adapter: credentials, caps, breaker, at most one retry before the first response
- * byte, and the abort signal in every phase (providers.md §8). The sink hears of the last attempt
+ * One call of an adapter: credentials, caps, breaker, the retries its rule allows before the first
+ * response byte, and the abort signal in every phase (providers.md §8). The sink hears of the last attempt
  * only: `head`, `data`…, then exactly one of `end` and `failed`.
  */
 export class EgressCall implements WireSink {
@@ -51,11 +50,12 @@ export class EgressCall implements WireSink {
 
   /** What messages about this call must not show. */
   get confidential(): Confidential {
+    const { deployment } = this.#request;
     const secrets = Object.values(this.#authHeaders).flatMap((value) => [
       value,
       ...value.split(" ").slice(1),
     ]);
-    return { hosts: this.#upstream.hosts, deployments: [this.#request.deployment], secrets };
+    return { hosts: this.#upstream.hosts, deployments: deployment === null ? [] : [deployment], secrets };
   }
 
   /** Starts the call; failures that precede the request are reported before this returns. */
@@ -90,7 +90,12 @@ export class EgressCall implements WireSink {
   }
 
   head(status: number, headers: ResponseHeaders): void {
-    const retry = retryAfterStatus(status, firstValue(headers["retry-after"]), this.#upstream.clock.now());
+    const retry = this.#request.retry.afterStatus({
+      status,
+      retryAfter: firstValue(headers["retry-after"]),
+      nowMs: this.#upstream.clock.now(),
+      retries: this.#attempts - 1,
+    });
     if (status === 401) this.#upstream.credentials.refused();
     if (this.#retryTimer !== null || (retry !== null && this.#retry(retry))) return;
     this.#sink.head(status, headers);
@@ -110,7 +115,8 @@ export class EgressCall implements WireSink {
 
   failed(failure: CallFailure): void {
     if (this.#retryTimer !== null) return;
-    const retry = retryAfterFailure(failure, this.#attempt?.started === true);
+    const started = this.#attempt?.started === true;
+    const retry = this.#request.retry.afterFailure({ failure, started, retries: this.#attempts - 1 });
     if (retry === null || !this.#retry(retry)) this.#fail(this.#signal.aborted ? ABORTED : failure);
   }
 
@@ -123,7 +129,7 @@ export class EgressCall implements WireSink {
       logger.error({ provider }, "the credential of a provider is missing");
       return { kind: "misconfigured", cause: "the credential of the provider is missing" };
     }
-    if (Buffer.byteLength(body) > limits.maxBodyBytes) {
+    if (typeof body === "string" && Buffer.byteLength(body) > limits.maxBodyBytes) {
       return { kind: "misconfigured", cause: "the request exceeds egress.max_body_mb" };
     }
     this.#authHeaders = authHeaders;
@@ -155,7 +161,8 @@ export class EgressCall implements WireSink {
 
   /** Gives the attempt up and plans the next; false when there were enough. */
   #retry({ delayMs, reason }: RetryVerdict): boolean {
-    if (this.#finished || this.#signal.aborted || this.#attempts >= MAX_ATTEMPTS) return false;
+    const { maxRetries } = this.#request.retry;
+    if (this.#finished || this.#signal.aborted || this.#attempts > maxRetries) return false;
     const given = this.#attempt;
     this.#startedBefore ||= given?.started === true;
     this.#upstream.metrics.count("egress_retries", { provider: this.#upstream.providerId, reason });
@@ -169,12 +176,9 @@ export class EgressCall implements WireSink {
   }
 
   #headers(): Record<string, string> {
-    const { accept, correlationId, traceparent } = this.#request;
-    const headers: Record<string, string> = {
-      "content-type": "application/json",
-      accept,
-      "x-request-id": correlationId,
-    };
+    const { accept, contentType, correlationId, traceparent } = this.#request;
+    const headers: Record<string, string> = { accept, "x-request-id": correlationId };
+    if (contentType !== null) headers["content-type"] = contentType;
     if (traceparent !== undefined && traceparentShape.test(traceparent)) headers.traceparent = traceparent;
     return headers;
   }

@@ -1,3 +1,4 @@
+import { backoffMs } from "../lib/backoff.ts";
 import type { CallFailure } from "./failure.ts";
 
 /** Longest `Retry-After` a call waits for (providers.md §8.3). */
@@ -30,6 +31,55 @@ export function retryAfterStatus(
 export function retryAfterFailure(failure: CallFailure, started: boolean): RetryVerdict | null {
   return failure.kind === "unavailable" && !started ? { delayMs: 0, reason: "transport" } : null;
 }
+
+/** What of a call is tried again, and how soon; asked before any response byte was passed on. */
+export interface RetryRule {
+  readonly maxRetries: number;
+  afterStatus(answer: {
+    readonly status: number;
+    readonly retryAfter: string | undefined;
+    readonly nowMs: number;
+    /** Retries before this one. */
+    readonly retries: number;
+  }): RetryVerdict | null;
+  afterFailure(end: {
+    readonly failure: CallFailure;
+    readonly started: boolean;
+    readonly retries: number;
+  }): RetryVerdict | null;
+}
+
+/** Model calls: at most one retry. */
+export const modelCallRetry: RetryRule = {
+  maxRetries: 1,
+  afterStatus: ({ status, retryAfter, nowMs }) => retryAfterStatus(status, retryAfter, nowMs),
+  afterFailure: ({ failure, started }) => retryAfterFailure(failure, started),
+};
+
+/** Calls that make something at the provider: their callers know whether to try again. */
+export const noRetry: RetryRule = { maxRetries: 0, afterStatus: () => null, afterFailure: () => null };
+
+const retryableStatuses = new Set([500, 502, 503, 504]);
+const repeatDelay = { baseMs: 200, maxMs: 1_000 };
+
+/**
+ * Deletions and status reads, which may be repeated: at most two retries of 429 and 5xx answers and of
+ * lost connections (providers.md §8.3). `Retry-After` is obeyed up to 5 s; a longer one, or a timeout, is
+ * left to the caller, who must not be kept that long.
+ */
+export const repeatableRetry: RetryRule = {
+  maxRetries: 2,
+  afterStatus: ({ status, retryAfter, nowMs, retries }) => {
+    if (status !== 429 && !retryableStatuses.has(status)) return null;
+    const asked = retryAfterMs(retryAfter, nowMs);
+    if (asked !== null && asked > MAX_RETRY_AFTER_MS) return null;
+    return { delayMs: asked ?? backoffMs(retries, repeatDelay), reason: status === 429 ? "429" : "5xx" };
+  },
+  afterFailure: ({ failure, retries }) =>
+    failure.kind === "unavailable" || failure.kind === "lost"
+      ? { delayMs: backoffMs(retries, repeatDelay), reason: "transport" }
+      : null,
+};
 
 const retryAfterMs = (header: string | undefined, nowMs: number): number | null => {
   if (header === undefined) return null;

@@ -49,6 +49,10 @@ export function sanitizeMessage(text: string, confidential: Confidential, fallba
   return clean === "" ? fallback : clean;
 }
 
+/** The text with every id of a provider replaced (providers.md §7.2); anything else stays. */
+export const withoutProviderIds = (text: string): string =>
+  providerIds.reduce((clean, pattern) => clean.replace(pattern, "[provider_id]"), text);
+
 /** The text without credentials, otherwise as the provider wrote it, cut at 2,000 characters: for logs and `error_detail`. */
 export const internalDetail = (text: string, confidential: Confidential): string =>
   cut(removeSecrets(text, confidential.secrets), MAX_DETAIL_LENGTH);

@@ -2,7 +2,11 @@ import type { TenantId } from "../auth/actor.ts";
 
 /** Who a storage call is made for, and how long it may go on. */
 export interface StorageContext {
-  readonly tenantId: TenantId;
+  /**
+   * Chooses the upstream with every call: the tenant's own where the provider has an override for it, else
+   * the root one. Null: nobody's in particular, the root one.
+   */
+  readonly tenantId: TenantId | null;
   /** Sent as `X-Request-ID` (providers.md §8.5). */
   readonly correlationId: string;
   readonly signal?: AbortSignal;
@@ -25,8 +29,9 @@ export interface StoredObject {
 }
 
 /**
- * Files at a provider (attachments.md §13). Every method throws `StorageError`; nothing here touches the
- * database. Deleting what is not there succeeds.
+ * Files at a provider (attachments.md §13). Every method throws `StorageError`, also when the signal fires,
+ * which closes the socket; nothing here touches the database. Deletions and status reads are tried up to three times
+ * (providers.md §8.3), nothing else is repeated. Deleting what is not there succeeds.
  */
 export interface FileStorage {
   /** `bytes` is what was sent, counted while streaming. */
@@ -63,6 +68,13 @@ export interface ProviderStorage {
   readonly stores: VectorStores;
 }
 
+/** One account at a provider: the root upstream, or that of a tenant with an override. */
+export interface StorageAccount {
+  readonly storage: ProviderStorage;
+  /** What reaches it in a `StorageContext`. */
+  readonly tenantId: TenantId | null;
+}
+
 export interface StorageRegistry {
   /**
    * The storage files of that model provider go to: its own, or that of its `rag_provider`. Null when
@@ -71,6 +83,8 @@ export interface StorageRegistry {
   forModelProvider(providerId: string): ProviderStorage | null;
   /** The storage a row names by its `provider_id`; null when it is not configured any more. */
   byProviderId(providerId: string): ProviderStorage | null;
+  /** Every place files may lie. Two of them may be the same account, if the configuration says so twice. */
+  accounts(): readonly StorageAccount[];
 }
 
 /** Codes of providers.md §9. */
@@ -80,23 +94,45 @@ export type StorageErrorCode =
   | "response_parse_error"
   | "configuration_error";
 
+/**
+ * What a call failed of: an answer with an error status, no answer in time, no connection, our own caps,
+ * the caller's signal, an answer nobody can read, or our configuration.
+ */
+export type StorageFailureReason =
+  | "status"
+  | "timeout"
+  | "transport"
+  | "limited"
+  | "aborted"
+  | "unreadable"
+  | "configuration";
+
 /** The only error storage adapters throw of their own. `message` is fixed; `detail` is for logs, sanitised. */
 export class StorageError extends Error {
   override name = "StorageError";
   readonly code: StorageErrorCode;
   readonly detail: string;
   readonly httpStatus: number | undefined;
+  readonly reason: StorageFailureReason;
   /** Whether another attempt may succeed (providers.md §9.1): all but the 4xx that say no for good. */
   readonly retryable: boolean;
 
   constructor(
     code: StorageErrorCode,
-    more: { detail: string; httpStatus?: number; retryable: boolean; cause?: unknown },
+    more: {
+      detail: string;
+      httpStatus?: number;
+      retryable: boolean;
+      /** Default: `status` with an `httpStatus`, else `transport`. */
+      reason?: StorageFailureReason;
+      cause?: unknown;
+    },
   ) {
     super(code, more.cause === undefined ? undefined : { cause: more.cause });
     this.code = code;
     this.detail = more.detail;
     this.httpStatus = more.httpStatus;
     this.retryable = more.retryable;
+    this.reason = more.reason ?? (more.httpStatus === undefined ? "transport" : "status");
   }
 }

@@ -7,7 +7,17 @@ import type { Credentials } from "./credentials.ts";
 import { openWire, type Wire } from "./wire.ts";
 
 /** Metric label of a call (providers.md §8.5). */
-export type Endpoint = "responses_stream" | "responses";
+export type Endpoint = "responses_stream" | "responses" | StorageEndpoint;
+
+export type StorageEndpoint =
+  | "files"
+  | "file_delete"
+  | "vector_store_create"
+  | "vector_store_add"
+  | "vector_store_poll"
+  | "vector_store_remove"
+  | "vector_store_delete"
+  | "list";
 
 /** Timers and sizes of one upstream (providers.md §8.2). */
 export interface EgressLimits {
@@ -15,6 +25,9 @@ export interface EgressLimits {
   readonly headersTimeoutMs: number;
   readonly nonStreamingTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly uploadTimeoutMs: number;
+  /** Of every other call about files and vector stores. */
+  readonly storageTimeoutMs: number;
   readonly maxBodyBytes: number;
 }
 

@@ -1,14 +1,21 @@
 import { Socket } from "node:net";
+import { Readable } from "node:stream";
 import { buildConnector, type Dispatcher, Pool } from "undici";
 import type { CallFailure } from "./failure.ts";
 
 export type ResponseHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
+export type WireMethod = "POST" | "GET" | "DELETE";
+
+/** Text is sent with its length; bytes that come one after the other in HTTP chunks, as fast as they are taken. */
+export type WireBody = string | AsyncIterable<Uint8Array> | null;
+
 export interface WireRequest {
+  readonly method: WireMethod;
   /** Path and query. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
+  readonly body: WireBody;
   /** From the request being written to the response headers. */
   readonly headersTimeoutMs: number;
   /** Longest silence inside the body; time spent paused does not count. */
@@ -25,8 +32,8 @@ export interface WireSink {
 
 /** Connections to one origin: HTTP/1.1, kept alive, one exchange at a time on each. */
 export interface Wire {
-  /** Begins a POST. Nothing is reported before this returns. */
-  post(request: WireRequest, sink: WireSink): Exchange;
+  /** Begins a request. Nothing is reported before this returns. */
+  send(request: WireRequest, sink: WireSink): Exchange;
   /** Closes idle connections and destroys busy ones, whose exchanges fail. */
   close(): Promise<void>;
 }
@@ -41,41 +48,45 @@ const KEEP_ALIVE_MS = 30_000;
  */
 export function openWire(origin: string, limits: { readonly connectTimeoutMs: number }): Wire {
   const connector = buildConnector({ timeout: limits.connectTimeoutMs, allowH2: false });
-  let posting: Exchange | null = null;
+  let sending: Exchange | null = null;
   const pool = new Pool(origin, {
     pipelining: 1,
     keepAliveTimeout: KEEP_ALIVE_MS,
     allowH2: false,
     connect: (options, callback) => {
       const socket: unknown = connector(options, callback);
-      if (socket instanceof Socket) posting?.connectingWith(socket);
+      if (socket instanceof Socket) sending?.connectingWith(socket);
     },
   });
   return {
-    post: (request, sink) => {
+    send: (request, sink) => {
       const exchange = new Exchange(sink);
       // A pool connects inside `dispatch`, if it must: this is how a request knows its new socket.
-      posting = exchange;
+      sending = exchange;
       try {
         pool.dispatch(
           {
-            method: "POST",
+            method: request.method,
             path: request.path,
             headers: request.headers,
-            body: request.body,
+            body: dispatchBody(request.body),
             headersTimeout: request.headersTimeoutMs,
             bodyTimeout: request.idleTimeoutMs,
           },
           exchange,
         );
       } finally {
-        posting = null;
+        sending = null;
       }
       return exchange;
     },
     close: () => pool.destroy(),
   };
 }
+
+/** A stream is read no faster than the socket takes it, and destroyed with the request. */
+const dispatchBody = (body: WireBody): string | Readable | null =>
+  typeof body === "object" && body !== null ? Readable.from(body, { objectMode: false }) : body;
 
 /** One request and its response. Its public methods are for the caller; undici drives the `on…` ones. */
 export class Exchange implements Dispatcher.DispatchHandler {
@@ -145,7 +156,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#ended) return;
     this.#ended = true;
     const failure = transportFailure(error, this.started);
-    // A request that cannot be sent fails inside `post`, before the caller knows its exchange.
+    // A request that cannot be sent fails inside `send`, before the caller knows its exchange.
     queueMicrotask(() => this.#sink.failed(failure));
   }
 }

@@ -10,11 +10,15 @@ const defaultModelId = "gpt-4.1-mini";
 export const summaryModel = (snapshot: PolicySnapshot, configuredId: string): ModelEntry | null => {
   const configured = findModel(snapshot, configuredId === "" ? defaultModelId : configuredId);
   if (configured?.enabled) return configured;
-  const [cheapest] = snapshot.modelCatalog
-    .filter((model) => model.enabled && model.tier === "standard")
-    .toSorted(byPrice);
+  const [cheapest] = cheapestFirst(
+    snapshot.modelCatalog.filter((model) => model.enabled && model.tier === "standard"),
+  );
   return cheapest ?? null;
 };
+
+/** Models in the order they are taken for work nobody pays for. */
+export const cheapestFirst = (models: readonly ModelEntry[]): ModelEntry[] =>
+  models.toSorted((a, b) => Number(a.tier === "premium") - Number(b.tier === "premium") || byPrice(a, b));
 
 const byPrice = (a: ModelEntry, b: ModelEntry): number =>
   Number(a.inputMultiplierMicro - b.inputMultiplierMicro) ||

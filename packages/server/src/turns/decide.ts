@@ -1,3 +1,4 @@
+import type { ChatFiles } from "../attachments/chat-files-store.ts";
 import type { NamedAttachment } from "../attachments/store.ts";
 import type { TenantId } from "../auth/actor.ts";
 import { assembleContext } from "../context/assemble.ts";
@@ -7,7 +8,7 @@ import { invariant } from "../lib/assert.ts";
 import type { RecentMessage } from "../messages/store.ts";
 import { offeredTools } from "../policy/offered.ts";
 import type { ModelEntry } from "../policy/snapshot.ts";
-import type { ProviderRequest, ProviderTarget } from "../providers/contract.ts";
+import type { ProviderTarget } from "../providers/contract.ts";
 import { type Candidate, type Decision, runCascade } from "../quota/cascade.ts";
 import { maxTokens } from "../quota/credits.ts";
 import {
@@ -20,12 +21,16 @@ import type { LockedQuota, ReserveRows } from "../quota/store.ts";
 import type { ThreadSummary } from "../summaries/summary.ts";
 import type { ToolLimits } from "./answer.ts";
 import { type Plan, tooManyImages } from "./preflight.ts";
+import { citableFiles, type ModelStorage, type ReadableFiles, readableFiles } from "./readable-files.ts";
+import { passageSearch, providerRequest } from "./request.ts";
 import type { QuotaDecision, RunningTurn } from "./running.ts";
 import type { ReserveColumns } from "./turn.ts";
 
 export interface DecideDeps {
   /** The upstream of a provider for a tenant; memory only, null when it is not configured. */
   readonly resolveTarget: (providerId: string, tenantId: TenantId) => ProviderTarget | null;
+  /** Where the files of a provider's models lie; null when it has no storage. */
+  readonly storageOf: (providerId: string) => ModelStorage | null;
   /** `streaming.max_output_tokens`. */
   readonly maxOutputTokens: number;
   /** The deployment's budgets: they size the reserve (quota.md §3). */
@@ -46,6 +51,8 @@ export interface DecideDeps {
 /** What transaction 1 decides on, read under its locks. */
 export interface Locked {
   readonly attachments: readonly NamedAttachment[];
+  /** Everything the chat has uploaded, named or not. */
+  readonly files: ChatFiles;
   readonly quota: LockedQuota;
   /** Newest first, one more than the limit, so that truncation is noticed. */
   readonly recent: readonly RecentMessage[];
@@ -60,7 +67,15 @@ export interface Decided {
   readonly reserveRows: ReserveRows;
   readonly running: Pick<
     RunningTurn,
-    "model" | "decision" | "target" | "request" | "context" | "toolLimits" | "attachments"
+    | "model"
+    | "decision"
+    | "target"
+    | "request"
+    | "context"
+    | "toolLimits"
+    | "attachments"
+    | "files"
+    | "search"
   >;
   /** For the metrics after the commit. */
   readonly images: number;
@@ -83,9 +98,11 @@ export const decideTurn = (deps: DecideDeps, plan: Plan, locked: Locked, turnId:
   const textSize = textTokens(Buffer.byteLength(plan.request.content), model.estimationBudgets);
   if (textSize > BigInt(model.maxInputTokens)) throw inputTooLong();
   const target = targetOf(deps, plan, model);
-  refuseImages(plan, model, target, images);
+  const storage = deps.storageOf(model.providerId);
+  refuseImages(plan, model, storage, images);
   refuseAttachments(plan, locked.attachments);
-  const assembled = assemble(deps, plan, locked, candidate, images);
+  const readable = readableFiles(locked.files, storage);
+  const assembled = assemble(deps, plan, locked, candidate, images, readable);
   return {
     reserve: reserveColumns(deps, plan, candidate),
     reserveRows: {
@@ -107,6 +124,8 @@ export const decideTurn = (deps: DecideDeps, plan: Plan, locked: Locked, turnId:
       },
       toolLimits: deps.toolLimits,
       attachments: locked.attachments.map(({ id, kind }) => ({ id, kind })),
+      files: citableFiles(locked.files),
+      search: passageSearch(plan, model, assembled.excerptTokens),
     },
     images: images.length,
     dropped: assembled.dropped,
@@ -138,12 +157,15 @@ const cascade = (deps: DecideDeps, plan: Plan, locked: Locked, images: number): 
     balances: locked.quota.balances,
     maxOutputTokens: deps.maxOutputTokens,
     measure: (model) => {
+      const readable = readableFiles(locked.files, deps.storageOf(model.providerId));
       const offered = offeredTools({
         model,
         killSwitches: snapshot.killSwitches,
         webSearchRequested: plan.request.webSearch,
-        // No chat has documents before the attachments slice indexes them.
-        files: { searchable: false, codeFiles: false, sameBackend: true },
+        files: {
+          searchable: readable.vectorStoreId !== null || readable.searchedHere,
+          codeFiles: readable.codeFileIds.length > 0,
+        },
       });
       const { priorContextTokens } = locked;
       const estimatedInputTokens = estimateInputTokens(
@@ -188,7 +210,7 @@ const targetOf = (deps: DecideDeps, plan: Plan, model: ModelEntry): ProviderTarg
 const refuseImages = (
   plan: Plan,
   model: ModelEntry,
-  target: ProviderTarget,
+  storage: ModelStorage | null,
   images: readonly NamedAttachment[],
 ): void => {
   if (images.length === 0) return;
@@ -196,7 +218,9 @@ const refuseImages = (
     throw new AppError("images_disabled", { detail: "Images are switched off." });
   }
   const sees = model.multimodalCapabilities.includes("VISION_INPUT");
-  if (sees && images.every((image) => image.storageBackend === target.storageBackend)) return;
+  // The provider would not know the names of images that lie in our own database.
+  const reads = storage !== null && !storage.local;
+  if (sees && reads && images.every((image) => image.storageBackend === storage.backend)) return;
   throw new AppError("unsupported_media", { detail: "The model that would answer cannot read the images." });
 };
 
@@ -220,6 +244,7 @@ const assemble = (
   locked: Locked,
   candidate: Candidate,
   images: readonly NamedAttachment[],
+  readable: ReadableFiles,
 ): Extract<ReturnType<typeof assembleContext>, { kind: "fits" }> => {
   const assembled = assembleContext({
     model: candidate.model,
@@ -231,9 +256,13 @@ const assemble = (
     recentLimit: deps.recentMessagesLimit,
     userText: plan.request.content,
     imageFileIds: images.flatMap((image) => image.providerFileId ?? []),
-    vectorStoreId: null,
-    codeFileIds: [],
-    docSummaries: [],
+    vectorStoreId: readable.vectorStoreId,
+    searchedOnly: readable.searchedOnly,
+    searchedHere: readable.searchedHere,
+    codeFileIds: readable.codeFileIds,
+    docSummaries: locked.files.documents.flatMap(({ filename, summary }) =>
+      summary === null ? [] : [{ filename, summary }],
+    ),
   });
   if (assembled.kind === "fits") return assembled;
   throw new AppError("context_budget_exceeded", {
@@ -265,34 +294,3 @@ const quotaDecision = (decision: Exclude<Decision, { kind: "reject" }>): QuotaDe
   decision.kind === "allow"
     ? { kind: "allow" }
     : { kind: "downgrade", from: decision.from, fromTier: decision.fromTier, reason: decision.reason };
-
-const providerRequest = (
-  plan: Plan,
-  candidate: Candidate,
-  assembled: Pick<ProviderRequest, "messages" | "systemInstructions" | "tools">,
-  turnId: string,
-): ProviderRequest => {
-  const { model, offered } = candidate;
-  const { tenantId, userId } = plan.actor;
-  return {
-    ...assembled,
-    model: model.providerModelId,
-    maxOutputTokens: candidate.maxOutputTokensApplied,
-    maxToolCalls: model.maxToolCalls,
-    userIdentity: { tenantId, userId },
-    metadata: {
-      tenantId,
-      userId,
-      chatId: plan.request.chatId,
-      requestType: "chat",
-      features: [
-        ...(offered.fileSearch ? (["file_search"] as const) : []),
-        ...(offered.webSearch ? (["web_search"] as const) : []),
-        ...(offered.codeInterpreter ? (["code_interpreter"] as const) : []),
-      ],
-    },
-    params: model.generalConfig.apiParams,
-    correlationId: turnId,
-    traceparent: plan.request.traceparent,
-  };
-};

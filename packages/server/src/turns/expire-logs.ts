@@ -2,9 +2,6 @@ import type { Db } from "../db/pool.ts";
 import { inTransaction } from "../db/tx.ts";
 import { deleteLogsOf, scanExpiredLogsAcrossTenants } from "./log-store.ts";
 
-/** Advisory lock of this job (ops.md §8). */
-export const logRetentionLockId = 6;
-
 // A log of the longest turn has some thousands of events; a batch of them all is still a short transaction.
 const turnsPerBatch = 50;
 

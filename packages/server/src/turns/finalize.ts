@@ -4,9 +4,7 @@ import { type Db, isConnectionLost } from "../db/pool.ts";
 import { inTransaction, isTransient, type Tx } from "../db/tx.ts";
 import { sleep } from "../lib/sleep.ts";
 import { type SummaryRules, summaryTrigger } from "../summaries/trigger.ts";
-import type { Logger } from "../telemetry/log.ts";
-import type { Metrics } from "../telemetry/metrics.ts";
-import { citationsOf } from "./cite.ts";
+import { type CiteDeps, citationsOf } from "./cite.ts";
 import type { AuditFacts, Ending } from "./ending.ts";
 import { compareAndEnd, readTurnEnd } from "./finalize-store.ts";
 import type { LoggedEvent, LogTail } from "./log-store.ts";
@@ -16,11 +14,9 @@ import type { RunningTurn } from "./running.ts";
 import { MessagePersistenceError, type Settlement, settleEnded, type TurnOutbox } from "./settle.ts";
 import type { Terminal, TerminalState } from "./turn.ts";
 
-export interface FinalizeDeps {
+export interface FinalizeDeps extends CiteDeps {
   readonly db: Db;
   readonly outbox: TurnOutbox;
-  readonly metrics: Metrics;
-  readonly logger: Logger;
   /** `quota.overshoot_tolerance_factor` in basis points. */
   readonly overshootToleranceBp: bigint;
   readonly auditContent: boolean;
@@ -61,7 +57,7 @@ export const finalizeTurn = async (
   log: LogTail | null = null,
 ): Promise<Finalized> => {
   const startedAt = performance.now();
-  const citations = terminal.state === "completed" ? citationsOf(deps.metrics, terminal) : [];
+  const citations = terminal.state === "completed" ? await citationsOf(deps, turn, terminal) : [];
   const retryMs = deps.finalizeRetryMs ?? defaultRetryMs;
   const closeLog = (open: Ending): Ending => (log === null ? open : withLog(open, turn, terminal, log));
   let ending = closeLog(endingOf(deps, turn, terminal, citations));

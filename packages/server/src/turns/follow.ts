@@ -5,6 +5,7 @@ import type { SseWriter } from "../http/sse.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { RunningTurns } from "./cancellation.ts";
 import { encodeEvent, type StreamEvent, StreamGrammar } from "./grammar.ts";
+import { type LiveAttachments, liveCitations } from "./live-citations.ts";
 import { readEventsAfter } from "./log-store.ts";
 import type { LogReaders } from "./readers.ts";
 import type { OpenStream } from "./relay.ts";
@@ -14,6 +15,7 @@ export interface FollowDeps {
   readonly logger: Logger;
   readonly readers: LogReaders;
   readonly running: RunningTurns;
+  readonly liveAttachments: LiveAttachments;
   /** `streaming.sse_channel_capacity`: events read at once for a client that keeps up. */
   readonly channelCapacity: number;
 }
@@ -22,6 +24,7 @@ export interface FollowDeps {
 export interface FollowedTurn {
   readonly id: string;
   readonly tenantId: TenantId;
+  readonly chatId: string;
   /** The first event of the stream. */
   readonly started: StreamEvent;
   /** The place of the last event the client has. */
@@ -82,7 +85,7 @@ const play = async (
     const broken = events.some(({ seq }, at) => seq !== after + 1 + at);
     if (broken) return void write(client, grammar, [interrupted]);
     after = events.at(-1)?.seq ?? after;
-    if (!write(client, grammar, events)) await client.drained();
+    if (!write(client, grammar, await stillTrue(deps, turn, events))) await client.drained();
     if (grammar.ended) return;
     if (events.length > 0) continue;
     // One snapshot: a turn that has ended has its end in the log, or none will come.
@@ -91,6 +94,19 @@ const play = async (
     if (deps.running.stopped !== null && !deps.running.has(turn.id)) return;
     await growth.wait();
   }
+};
+
+/** The events as they may be told now: a file that was deleted since is cited no more (context.md §12.9). */
+const stillTrue = async (
+  deps: FollowDeps,
+  turn: FollowedTurn,
+  events: readonly StreamEvent[],
+): Promise<readonly StreamEvent[]> => {
+  const at = events.findIndex(({ event }) => event === "citations");
+  const cited = events[at];
+  if (cited?.event !== "citations") return events;
+  const items = await liveCitations(deps.liveAttachments, turn, cited.data.items);
+  return events.toSpliced(at, 1, ...(items.length > 0 ? [{ ...cited, data: { items } }] : []));
 };
 
 /** Undefined while the database is busy or away: the reader waits as the turn itself does. */

@@ -6,11 +6,12 @@ import type { Cancellation } from "./cancellation.ts";
 import type { StreamEvent } from "./grammar.ts";
 import type { RunningTurn } from "./running.ts";
 import { createToolClock, type ToolClock } from "./tool-calls.ts";
+import { toolDetails } from "./tool-details.ts";
 import { abortTrigger, type Terminal, type ToolCounts } from "./turn.ts";
 import { isAbsurdUsage } from "./usage.ts";
 
 export interface GenerateDeps {
-  readonly adapter: LlmProvider;
+  readonly adapter: Pick<LlmProvider, "stream">;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** Persists finished tool calls at once, best effort, for the watchdog (turns.md §8). */
@@ -18,7 +19,8 @@ export interface GenerateDeps {
 }
 
 /** What generating reads of a running turn. */
-export interface GeneratingTurn extends Pick<RunningTurn, "id" | "target" | "request" | "toolLimits"> {
+export interface GeneratingTurn
+  extends Pick<RunningTurn, "id" | "target" | "request" | "toolLimits" | "files"> {
   readonly model: Pick<RunningTurn["model"], "id" | "inputMultiplierMicro" | "outputMultiplierMicro">;
 }
 
@@ -54,7 +56,7 @@ export async function* generate(
       }
       const waiting = !answer.hasContent;
       const receivedAt = performance.now();
-      const events = relay(deps, answer, batch, labels.model, clock);
+      const events = relay(deps, turn, answer, batch, clock);
       const isFirst = waiting && answer.hasContent;
       if (isFirst) deps.metrics.observe("ttft_provider_ms", labels, answer.latency.ttftMs ?? 0);
       if (events.length > 0) yield events;
@@ -106,9 +108,9 @@ const reportAbsurdUsage = (deps: GenerateDeps, turn: GeneratingTurn, outcome: Pr
 
 const relay = (
   deps: GenerateDeps,
+  { files, model }: GeneratingTurn,
   answer: Answer,
   batch: readonly ProviderEvent[],
-  model: string,
   clock: ToolClock,
 ): readonly StreamEvent[] => {
   const events: StreamEvent[] = [];
@@ -122,8 +124,9 @@ const relay = (
     }
     deps.metrics.count("tool_calls", { tool: event.name, phase: event.phase });
     clock(event.name, event.phase);
-    if (event.phase === "done") deps.countToolCalls(oneCall(event.name, deps.metrics, model));
-    events.push({ event: "tool", data: { phase: event.phase, name: event.name, details: event.details } });
+    if (event.phase === "done") deps.countToolCalls(oneCall(event.name, deps.metrics, model.id));
+    const details = toolDetails(event.details, files);
+    events.push({ event: "tool", data: { phase: event.phase, name: event.name, details } });
   }
   return events;
 };

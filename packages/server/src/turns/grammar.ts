@@ -4,6 +4,7 @@ import type { ToolName } from "../providers/contract.ts";
 /** One item of the `citations` event; its further fields are those of context.md §8. */
 export interface CitationItem {
   readonly source: "file" | "web";
+  readonly attachment_id?: string;
 }
 
 /** Where a bucket stands after the turn (turns.md §5.2). */

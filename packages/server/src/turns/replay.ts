@@ -3,6 +3,7 @@ import type { Queryable } from "../db/pool.ts";
 import { invariant } from "../lib/assert.ts";
 import { findAnswer } from "../messages/store.ts";
 import type { StreamEvent } from "./grammar.ts";
+import { type LiveAttachments, liveCitations } from "./live-citations.ts";
 import type { TurnLookup } from "./store.ts";
 
 /**
@@ -11,14 +12,7 @@ import type { TurnLookup } from "./store.ts";
  * still exist; citations of others are left out.
  */
 export const replayEvents = async (
-  deps: {
-    readonly db: Queryable;
-    readonly liveAttachments: (
-      tenantId: TenantId,
-      chatId: string,
-      ids: readonly string[],
-    ) => Promise<Set<string>>;
-  },
+  deps: { readonly db: Queryable; readonly liveAttachments: LiveAttachments },
   tenantId: TenantId,
   chatId: string,
   turn: Pick<TurnLookup, "requestId" | "assistantMessageId" | "effectiveModel">,
@@ -28,10 +22,8 @@ export const replayEvents = async (
   const answer = await findAnswer(deps.db, tenantId, chatId, turn.assistantMessageId);
   invariant(answer !== null, "the message of a completed turn is stored");
   const effectiveModel = turn.effectiveModel ?? selectedModel;
-  const cited = answer.citations ?? [];
-  const ids = cited.flatMap((item) => (item.attachment_id === undefined ? [] : [item.attachment_id]));
-  const live = ids.length === 0 ? new Set<string>() : await deps.liveAttachments(tenantId, chatId, ids);
-  const citations = cited.filter((item) => item.attachment_id === undefined || live.has(item.attachment_id));
+  const chat = { tenantId, chatId };
+  const citations = await liveCitations(deps.liveAttachments, chat, answer.citations ?? []);
   const known = answer.inputTokens > 0n || answer.outputTokens > 0n;
   return [
     {

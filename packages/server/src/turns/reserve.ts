@@ -1,3 +1,4 @@
+import { findChatFiles } from "../attachments/chat-files-store.ts";
 import { linkAttachments, lockNamedAttachments } from "../attachments/store.ts";
 import { chatNotFound } from "../chats/chat.ts";
 import { touchChat } from "../chats/store.ts";
@@ -182,15 +183,23 @@ const lockAndRead = async (deps: ReserveDeps, tx: Tx, plan: Plan, turnId: string
       ? lockNamedAttachments(tx, actor, request.chatId, request.attachmentIds)
       : Promise.resolve([]);
   const quota = lockQuotaRows(tx, actor, turnId);
+  const files = findChatFiles(...scope);
   const recent = findRecentMessages(...scope, deps.recentMessagesLimit + 1);
   const summary = findSummary(...scope);
   const prior = findPriorContextTokens(...scope);
-  const rest = Promise.all([attachments, quota, recent, summary, prior]);
+  const rest = Promise.all([attachments, quota, files, recent, summary, prior]);
   rest.catch(() => {});
   if (touched !== null && (await touched).rowCount === 0) throw chatNotFound("Error");
   await inserted;
-  const [named, locked, messages, condensed, priorContextTokens] = await rest;
-  return { attachments: named, quota: locked, recent: messages, summary: condensed, priorContextTokens };
+  const [named, locked, found, messages, condensed, priorContextTokens] = await rest;
+  return {
+    attachments: named,
+    quota: locked,
+    files: found,
+    recent: messages,
+    summary: condensed,
+    priorContextTokens,
+  };
 };
 
 const write = (tx: Tx, plan: Plan, turnId: string, decided: Decided): Promise<unknown>[] => {

@@ -16,7 +16,6 @@ import { turnPath } from "./routes.ts";
 
 export interface ResumeRoutesDeps extends FollowDeps {
   readonly authorizer: Parameters<typeof enterChat>[0]["authorizer"];
-  readonly liveAttachments: Parameters<typeof replayEvents>[0]["liveAttachments"];
   readonly silenceMs: number;
   readonly stalledMs: number;
 }
@@ -101,7 +100,8 @@ const resume = async (
     openSse(reply, { silenceMs: deps.silenceMs, stalledMs: deps.stalledMs, onSilence });
   if (turn.lastSeq !== null && turn.started !== null) {
     if (after > turn.lastSeq) throw badId("names an event that this turn does not have");
-    return followTurn(deps, followed(turn, actor.tenantId, turn.started, turn.lastSeq, after), open);
+    const chat = { tenantId: actor.tenantId, chatId };
+    return followTurn(deps, followed(turn, chat, turn.started, turn.lastSeq, after), open);
   }
   if (turn.state === "running") {
     throw new AppError("not_resumable", { detail: "This turn runs and was not opened to be resumed." });
@@ -117,13 +117,13 @@ const resume = async (
 
 const followed = (
   turn: TurnForResume,
-  tenantId: Parameters<typeof findTurnForResume>[1],
+  chat: Pick<Parameters<typeof followTurn>[1], "tenantId" | "chatId">,
   started: NonNullable<TurnForResume["started"]>,
   lastSeq: number,
   after: number,
 ): Parameters<typeof followTurn>[1] => ({
   id: turn.id,
-  tenantId,
+  ...chat,
   started: { event: "stream_started", data: { ...started, is_new_turn: false } },
   // Who has the end already gets it once more: no stream ends without it.
   after: turn.state === "running" ? after : Math.min(after, lastSeq - 1),

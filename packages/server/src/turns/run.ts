@@ -3,6 +3,7 @@ import type { LlmProvider, ProviderTarget } from "../providers/contract.ts";
 import { brokenTerminal } from "./answer.ts";
 import type { Cancellation, RunningTurns } from "./cancellation.ts";
 import { type ClosingDeps, closingEvents } from "./closing.ts";
+import { type FindPassages, searchingHere } from "./excerpts.ts";
 import { type FinalizeDeps, finalizeTurn } from "./finalize.ts";
 import { generate } from "./generate.ts";
 import type { StreamEvent } from "./grammar.ts";
@@ -19,6 +20,7 @@ export interface RunDeps extends FinalizeDeps, ClosingDeps {
   readonly running: RunningTurns;
   readonly readers: Pick<LogReaders, "appended" | "ended">;
   readonly adapterOf: (target: ProviderTarget) => LlmProvider;
+  readonly findPassages: FindPassages;
   /** After this time the provider call is aborted and the turn fails with `provider_timeout`. */
   readonly maxDurationMs: number;
 }
@@ -75,10 +77,17 @@ async function* generateSafely(
     (error) => logger.warn({ err: error, turn_id: turn.id }, "tool counter write failed"),
   );
   try {
-    const adapter = deps.adapterOf(turn.target);
+    const adapter = asking(deps, turn);
     return yield* generate({ adapter, metrics, logger, countToolCalls: toolCalls }, turn, cancellation);
   } catch (error) {
     logger.error({ err: error, turn_id: turn.id }, "a turn broke off");
     return brokenTerminal(error);
   }
 }
+
+/** The provider, behind the search that is ours to do. */
+const asking = (deps: RunDeps, turn: RunningTurn): Pick<LlmProvider, "stream"> => {
+  const adapter = deps.adapterOf(turn.target);
+  const { search } = turn;
+  return search === null ? adapter : searchingHere(deps, adapter, { ...turn, search });
+};

@@ -1,4 +1,5 @@
 import type { Actor } from "../auth/actor.ts";
+import type { CitableFile } from "../context/citations.ts";
 import type { ModelEntry } from "../policy/snapshot.ts";
 import type { ProviderRequest, ProviderTarget } from "../providers/contract.ts";
 import type { ToolLimits } from "./answer.ts";
@@ -25,6 +26,14 @@ export interface TurnContext {
   readonly maxOutputTokens: number;
 }
 
+/** A search in documents that lie in our own database (docs/retrieval.md). */
+export interface PassageSearch {
+  readonly question: string;
+  /** Room for the passages as they are rendered. */
+  readonly maxBytes: number;
+  readonly maxResults: number;
+}
+
 /**
  * A turn whose preflight transaction has committed: the question is stored, the reserve is held, and
  * everything the provider call and the finalization need is decided.
@@ -47,6 +56,10 @@ export interface RunningTurn {
   /** The question, for an audit event that includes content. */
   readonly prompt: string;
   readonly attachments: readonly { readonly id: string; readonly kind: "document" | "image" }[];
+  /** The chat's documents as they were when the context was assembled, by provider file id. */
+  readonly files: ReadonlyMap<string, CitableFile>;
+  /** What we look for in the chat's documents before the model is asked; null where that is not ours to do. */
+  readonly search: PassageSearch | null;
   /** W3C trace id, captured before the transaction (turns.md §20). */
   readonly traceId: string;
   /** `performance.now()` when the request arrived. */

@@ -60,7 +60,7 @@ export const settleEnded = async (
     overshootToleranceBp: deps.overshootToleranceBp,
   });
   // The message goes first: whatever fails behind it in the batch cannot be mistaken for its failure.
-  const stored = ending.answer === null ? [] : storeAnswer(tx, row, ending, ending.answer);
+  const stored = ending.answer === null ? [] : storeAnswer(tx, row, ending, ending.answer, tools);
   const redactions: Parameters<CountHit>[0][] = [];
   const events = turnEvents(row, ending, bill, tools, (pattern) => redactions.push(pattern));
   tx.afterCommit(() => {
@@ -112,6 +112,7 @@ const storeAnswer = (
   row: FinalizedRow,
   ending: Ending,
   answer: NonNullable<Ending["answer"]>,
+  tools: ToolCounts,
 ): Promise<unknown>[] => [
   insertAssistantMessage(tx, {
     id: answer.id,
@@ -123,6 +124,11 @@ const storeAnswer = (
     providerResponseId: ending.responseId,
     usage: ending.usage,
     citations: answer.citations.length > 0 ? answer.citations : null,
+    featuresUsed: [
+      ...(tools.fileSearch > 0 ? (["file_search"] as const) : []),
+      ...(tools.webSearch > 0 ? (["web_search"] as const) : []),
+      ...(tools.codeInterpreter > 0 ? (["code_interpreter"] as const) : []),
+    ],
   }),
   setAssistantMessage(tx, { id: row.id, tenantId: ending.tenantId }, answer.id),
 ];

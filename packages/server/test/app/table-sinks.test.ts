@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "vitest";
+import { createAuditTable } from "../../src/audit/table.ts";
 import { eventually, startTestApp, type TestApp } from "../support/app.ts";
 import { callers } from "../support/config.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -34,6 +35,27 @@ const published = async ({ db }: TestDatabase) => {
   });
   return { usage, audit };
 };
+
+test("a receipt of an erasure goes into a table made before there were any", async () => {
+  const other = await createTestDatabase({ empty: true });
+  closing.push(() => other.drop());
+  await other.db.query(
+    createAuditTable.replace("turn_id uuid,", "turn_id uuid not null,").split("do $$")[0] ?? "",
+  );
+  const app = await started({ type: "log" }, { type: "postgres", database_url: other.url });
+  const chatId = await app.createChat();
+  expect((await app.call("DELETE", `/chats/${chatId}`)).status).toBe(204);
+  await eventually(async () => (await other.db.query("select from audit_events")).rowCount > 0);
+  const { rows } = await other.db.query("select chat_id, turn_id, user_id, event_type from audit_events");
+  expect(rows).toEqual([
+    {
+      chat_id: chatId,
+      turn_id: null,
+      user_id: callers.ann.userId,
+      event_type: "chat_provider_data_erased",
+    },
+  ]);
+});
 
 describe("events of real turns in tables", () => {
   test("of the server's own database", async () => {

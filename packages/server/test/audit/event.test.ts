@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { erasureAuditEvent } from "../../src/audit/erasure.ts";
 import {
   type AuditEnvelope,
   deleteAuditEvent,
@@ -10,7 +11,7 @@ import {
 } from "../../src/audit/event.ts";
 import { readAuditEvent } from "../../src/audit/read.ts";
 import { UnknownEventError, UnreadableEventError } from "../../src/outbox/wire.ts";
-import { completedTurn, deletion, retry } from "./samples.ts";
+import { completedTurn, deletion, erasure, retry } from "./samples.ts";
 
 const golden = (name: string): string =>
   readFileSync(new URL(`golden/${name}.json`, import.meta.url), "utf8");
@@ -65,6 +66,7 @@ const shapes: Record<string, AuditEnvelope> = {
   "turn-retry": mutationAuditEvent(retry),
   "turn-edit": mutationAuditEvent({ ...retry, eventType: "turn_edit", traceId: undefined }),
   "turn-delete": deleteAuditEvent(deletion),
+  "chat-provider-data-erased": erasureAuditEvent(erasure),
 };
 
 describe("audit event (outbox.md §4.4)", () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { erasureAuditEvent } from "../../src/audit/erasure.ts";
 import { deleteAuditEvent, mutationAuditEvent, turnAuditEvent } from "../../src/audit/event.ts";
 import {
   type AuditPlugin,
@@ -10,7 +11,7 @@ import { done } from "../../src/outbox/message.ts";
 import type { Delivery } from "../../src/outbox/sink.ts";
 import { type Metrics, noMetrics } from "../../src/telemetry/metrics.ts";
 import { handlerContext, messageOf } from "../outbox/support.ts";
-import { completedTurn, deletion, retry } from "./samples.ts";
+import { completedTurn, deletion, erasure, retry } from "./samples.ts";
 
 const events = {
   turn: turnAuditEvent(completedTurn),
@@ -18,6 +19,7 @@ const events = {
   retry: mutationAuditEvent(retry),
   edit: mutationAuditEvent({ ...retry, eventType: "turn_edit" }),
   delete: deleteAuditEvent(deletion),
+  erasure: erasureAuditEvent(erasure),
 };
 
 /** A plugin that names the method called, or fails with the error. */
@@ -31,6 +33,7 @@ const pluginOf = (called: string[], error?: unknown): AuditPlugin => {
     emitTurnRetryAudit: note("retry"),
     emitTurnEditAudit: note("edit"),
     emitTurnDeleteAudit: note("delete"),
+    emitErasureAudit: note("erasure"),
   };
 };
 
@@ -49,6 +52,7 @@ describe("audit plugin (outbox.md §10, policy.md §13)", () => {
     ["retry", events.retry],
     ["edit", events.edit],
     ["delete", events.delete],
+    ["erasure", events.erasure],
   ] as const)("gets a %s event by its own method", async (name, event) => {
     const called: string[] = [];
     const results: unknown[] = [];
@@ -56,6 +60,13 @@ describe("audit plugin (outbox.md §10, policy.md §13)", () => {
     expect(await handler([messageOf(event)], handlerContext())).toEqual([done]);
     expect(called).toEqual([name]);
     expect(results).toEqual([["ok", 1]]);
+  });
+
+  it("that knows no receipts of erasures is not kept waiting by one", async () => {
+    const { emitErasureAudit: _, ...older } = pluginOf([]);
+    expect(await auditPluginHandler(() => older)([messageOf(events.erasure)], handlerContext())).toEqual([
+      done,
+    ]);
   });
 
   it.each([

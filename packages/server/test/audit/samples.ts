@@ -1,3 +1,4 @@
+import type { ErasureAudit } from "../../src/audit/erasure.ts";
 import type { DeleteAudit, MutationAudit, TurnAudit } from "../../src/audit/event.ts";
 
 const ids = {
@@ -48,4 +49,16 @@ export const deletion: DeleteAudit = {
   actorUserId: "22222222-2222-4222-8222-222222222222",
   requestId: "55555555-5555-4555-8555-555555555555",
   timestamp,
+};
+
+export const erasure: ErasureAudit = {
+  tenantId: ids.tenantId,
+  userId: "22222222-2222-4222-8222-222222222222",
+  chatId: ids.chatId,
+  requestId: "66666666-6666-4666-8666-666666666666",
+  reason: "chat_soft_delete",
+  files: 12,
+  vectorStores: 1,
+  deletedAt: "2026-03-01T10:15:29.998999Z",
+  erasedAt: timestamp,
 };

@@ -161,6 +161,10 @@ describe("rules between keys (ops.md §3, providers.md §10)", () => {
         "providers.p.rag_provider": "q",
       },
     ],
+    [
+      "files may be stored in our own database",
+      { ...model(fileSearch), "providers.p.storage_kind": "local" },
+    ],
     ["models may come from elsewhere", { "plugins.model_policy": { type: "ours" } }],
   ])("%s", (_rule, values) => {
     expect(problemsOf(values)).toEqual([]);

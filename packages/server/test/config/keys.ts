@@ -279,7 +279,7 @@ const providers: readonly KeyRow[] = [
   bool(`${upstream}.use_http`, false, { "egress.allow_http_upstream": true }),
   text(`${upstream}.api_path`, "/v1/responses", ["/openai/{model}?v=1"], ["", "v1/responses"]),
   ...credentials(`${upstream}.auth`),
-  oneOf(`${upstream}.storage_kind`, REQUIRED, ["openai", "azure", "memory", "none"], {
+  oneOf(`${upstream}.storage_kind`, REQUIRED, ["openai", "azure", "local", "memory", "none"], {
     [`${upstream}.api_version`]: "2025-01-01",
   }),
   text(`${upstream}.storage_backend`, "p", ["b", "b".repeat(32)], ["", "b".repeat(33)]),
@@ -352,6 +352,7 @@ const workers: readonly KeyRow[] = [
   int("cleanup_worker.batch_size", 32, 1),
   bool("reconcile.enabled", false),
   int("reconcile.grace_secs", 3_600, 600),
+  bool("reconcile.dry_run", false),
 ];
 
 export const keyTable: readonly KeyRow[] = [

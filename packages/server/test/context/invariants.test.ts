@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { assembleContext, type ContextInput } from "../../src/context/assemble.ts";
-import { itemTokens } from "../../src/context/estimate.ts";
+import { bytesWithin, itemTokens } from "../../src/context/estimate.ts";
 import { summaryPreamble } from "../../src/context/guards.ts";
 import type { ModelEntry } from "../../src/policy/snapshot.ts";
 import { surchargeTokens } from "../../src/quota/estimate.ts";
@@ -58,6 +58,8 @@ const inputs: fc.Arbitrary<ContextInput> = fc
     userText: text(40).map((message) => `current/${message}`),
     imageFileIds: fc.array(fc.string({ minLength: 1 }), { maxLength: 4 }),
     vectorStoreId: fc.constant("vs"),
+    searchedOnly: fc.constant(null),
+    searchedHere: fc.boolean(),
     codeFileIds: fc.constant(["f"]),
     docSummaries: fc
       .array(text(30), { maxLength: 4 })
@@ -90,7 +92,7 @@ const mandatoryInstructions = (from: ContextInput): string => {
   return [
     from.model.systemPrompt,
     ...(offered.webSearch ? [guards.webSearch] : []),
-    ...(offered.fileSearch ? [guards.fileSearch] : []),
+    ...(offered.fileSearch && !from.searchedHere ? [guards.fileSearch] : []),
     ...(offered.webSearch || offered.fileSearch || offered.codeInterpreter ? [guards.untrustedContent] : []),
   ]
     .filter((part) => part.trim() !== "")
@@ -173,7 +175,9 @@ test("a summary is dropped only when it does not fit after the mandatory part (�
     if (from.summary === null || bare.kind !== "fits" || context.kind !== "fits") return;
     const budgets = from.model.estimationBudgets;
     const used =
-      bare.estimatedContextTokens + itemTokens(`${summaryPreamble}\n\n${from.summary.text}`, budgets);
+      bare.estimatedContextTokens -
+      bare.excerptTokens +
+      itemTokens(`${summaryPreamble}\n\n${from.summary.text}`, budgets);
     expect(context.summaryApplied !== null).toBe(used <= ceilingOf(from));
   });
 });
@@ -202,7 +206,41 @@ test("the estimate is that of what is sent, and within the budget (§12.6)", () 
       ...parts.context.request.messages.slice(0, -1).flatMap(({ content }) => textsOf(content)),
       ...parts.lines,
     ].reduce((sum, one) => sum + itemTokens(one, budgets), 0);
-    expect(parts.context.estimatedContextTokens).toBe(mandatory + droppable);
-    if (droppable > 0) expect(mandatory + droppable).toBeLessThanOrEqual(ceilingOf(from));
+    const { estimatedContextTokens, excerptTokens } = parts.context;
+    expect(estimatedContextTokens).toBe(mandatory + droppable + excerptTokens);
+    if (droppable + excerptTokens > 0) expect(estimatedContextTokens).toBeLessThanOrEqual(ceilingOf(from));
+    if (!from.searchedHere || !from.offered.fileSearch) expect(excerptTokens).toBe(0);
+  });
+});
+
+test("passages of any length that fit their room keep the request within the budget (§12.6)", () => {
+  fc.assert(
+    fc.property(inputs, fc.nat({ max: 40_000 }), (from, length) => {
+      const context = assembleContext(from);
+      if (context.kind !== "fits" || context.excerptTokens === 0) return;
+      const budgets = from.model.estimationBudgets;
+      const bytes = Math.min(length, bytesWithin(context.excerptTokens, budgets));
+      if (bytes === 0) return;
+      const passages = itemTokens("x".repeat(bytes), budgets);
+      expect(passages).toBeLessThanOrEqual(context.excerptTokens);
+      expect(context.estimatedContextTokens - context.excerptTokens + passages).toBeLessThanOrEqual(
+        ceilingOf(from),
+      );
+    }),
+    { numRuns: 1_000 },
+  );
+});
+
+test("passages have half of the room before any message is taken, and leave the summary alone (§4.3)", () => {
+  forAll((from) => {
+    const mine = { ...from, offered: { ...from.offered, fileSearch: true }, searchedHere: true };
+    const context = assembleContext(mine);
+    const bare = assembleContext({ ...mine, recent: [], docSummaries: [] });
+    if (context.kind !== "fits" || bare.kind !== "fits") return;
+    expect(context.summaryApplied).toEqual(bare.summaryApplied);
+    // With nothing else to send they take all they can use.
+    const before = bare.estimatedContextTokens - bare.excerptTokens;
+    const half = Math.floor((ceilingOf(mine) - before) / 2);
+    expect(context.excerptTokens).toBeGreaterThanOrEqual(Math.min(bare.excerptTokens, half));
   });
 });

@@ -68,6 +68,8 @@ export const input = (change: Partial<ContextInput> = {}): ContextInput => ({
   userText: "now",
   imageFileIds: [],
   vectorStoreId: null,
+  searchedOnly: null,
+  searchedHere: false,
   codeFileIds: [],
   docSummaries: [],
   ...change,
@@ -102,7 +104,7 @@ export const assembled = (change: Partial<ContextInput> = {}): Fitting => {
 export const sent = (context: Fitting): string[] =>
   context.request.messages.map(
     ({ role, content }) =>
-      `${role.charAt(0)}:${content.map((part) => ("text" in part ? part.text : `<${part.imageFileId}>`)).join("")}`,
+      `${role.charAt(0)}:${content.map((part) => ("text" in part ? part.text : `<${"imageFileId" in part ? part.imageFileId : ""}>`)).join("")}`,
   );
 
 /** The item estimate with default budgets. */

@@ -22,6 +22,13 @@ const tables = [
 /** Select ids only, across tenants (data.md §5 rule 4). */
 const scans = new Set([
   "turn_scan_orphans",
+  "attachments_scan_stale",
+  "attachments_scan_forgotten",
+  "attachments_scan_backlog",
+  "attachments_scan_owned",
+  "attachments_scan_debt",
+  "vector_stores_scan_known",
+  "vector_stores_scan_debt",
   "turn_log_scan_expired",
   "chat_scan_expired",
   "chat_scan_deleted",

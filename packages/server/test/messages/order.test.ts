@@ -26,7 +26,7 @@ test("a question asked in a transaction that waited is newer than an answer dele
     await waiting.query("select now()");
     await inTransaction(db, async (tx) => {
       await insertUserMessage(tx, message());
-      const more = { model: "m", providerResponseId: null, usage: null, citations: null };
+      const more = { model: "m", providerResponseId: null, usage: null, citations: null, featuresUsed: [] };
       await insertAssistantMessage(tx, { ...message(), ...more });
     });
     await inTransaction(db, (tx) =>

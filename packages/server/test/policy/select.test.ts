@@ -50,7 +50,7 @@ describe("tools offered to a candidate model", () => {
       model: modelOf({ general_config: { max_file_size_mb: 1, api_params: {}, tool_support: support } }),
       killSwitches: snapshotOf([], 7n, switches).killSwitches,
       webSearchRequested: web,
-      files: { searchable: true, codeFiles: true, sameBackend: true, ...files },
+      files: { searchable: true, codeFiles: true, ...files },
     });
 
   test.each<[string, Case, object]>([
@@ -73,11 +73,6 @@ describe("tools offered to a candidate model", () => {
       { ...every, codeInterpreter: false },
     ],
     ["no web search unless asked for", { web: false }, { ...every, webSearch: false }],
-    [
-      "nothing with files when they live at another provider",
-      { files: { sameBackend: false } },
-      { ...none, webSearch: true },
-    ],
     [
       "web search only where the model supports it",
       { support: { ...all, web_search: false } },

@@ -9,7 +9,7 @@ import type {
   ProviderRequest,
   ProviderStream,
 } from "../../src/providers/contract.ts";
-import { createProviderRegistry } from "../../src/providers/registry.ts";
+import { createProviderRegistry, type Providers } from "../../src/providers/registry.ts";
 import type { Logger } from "../../src/telemetry/log.ts";
 import { type Metrics, noMetrics } from "../../src/telemetry/metrics.ts";
 
@@ -185,7 +185,7 @@ export const registryOf = (
     telemetry?: Telemetry;
     clock?: { now(): number };
   } = {},
-): ProviderRegistry =>
+): Providers =>
   createProviderRegistry({
     providers: providersSection.parse(entries),
     egress: { ...egressSection.parse({ allow_http_upstream: true }), ...options.egress },

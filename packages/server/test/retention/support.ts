@@ -103,6 +103,21 @@ export const fillChat = async (db: Db, chat: Chat): Promise<void> => {
     [...key, randomUUID(), answer],
   );
   await db.query(
+    `insert into local_files (id, tenant_id, chat_id, attachment_id, provider_id, name, content_type)
+     values ($3, $1, $2, $3, 'sim', 'a.txt', 'text/plain')`,
+    [...key, file],
+  );
+  await db.query(
+    "insert into local_file_pieces (tenant_id, chat_id, file_id, no, bytes) values ($1, $2, $3, 0, 'a needle')",
+    [...key, file],
+  );
+  await db.query(
+    `insert into local_chunks (tenant_id, chat_id, file_id, no, content, overlap, place_kind, place_from,
+       place_to, words)
+     values ($1, $2, $3, 0, 'a needle', 0, 'line', 1, 1, 'needle')`,
+    [...key, file],
+  );
+  await db.query(
     "insert into turn_events (tenant_id, turn_id, seq, event, data) values ($1, $2, 1, 'delta', '{}')",
     [chat.tenantId, turn],
   );

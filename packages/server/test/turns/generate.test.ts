@@ -13,6 +13,7 @@ const turn: GeneratingTurn = {
   model: { id: "standard", inputMultiplierMicro: 1_000_000n, outputMultiplierMicro: 3_000_000n },
   toolLimits: { webSearch: 1, codeInterpreter: 1 },
   request: request(),
+  files: new Map(),
   target: {
     providerId: "sim",
     kind: "openai_responses",

@@ -20,6 +20,8 @@ export interface AttachmentOptions {
   readonly kind?: "image" | "document";
   readonly status?: string;
   readonly owner?: Caller;
+  /** For the code interpreter. */
+  readonly forCode?: boolean;
 }
 
 /** An attachment as an upload would have left it; its id. */
@@ -28,13 +30,13 @@ export const attach = async (
   chatId: string,
   options: AttachmentOptions = {},
 ): Promise<string> => {
-  const { kind = "image", status = "ready", owner = callers.ann } = options;
+  const { kind = "image", status = "ready", owner = callers.ann, forCode = false } = options;
   const id = randomUUID();
   await app.db.query(
     `insert into attachments (id, tenant_id, chat_id, uploaded_by_user_id, filename, content_type, size_bytes,
-       storage_backend, provider_id, provider_file_id, status, attachment_kind)
-     values ($1, $2, $3, $4, 'a', 'image/png', 1, 'sim', 'sim', $5, $6, $7)`,
-    [id, owner.tenantId, chatId, owner.userId, `file-${id}`, status, kind],
+       storage_backend, provider_id, provider_file_id, status, attachment_kind, for_code_interpreter)
+     values ($1, $2, $3, $4, 'a', 'image/png', 1, 'sim', 'sim', $5, $6, $7, $8)`,
+    [id, owner.tenantId, chatId, owner.userId, `file-${id}`, status, kind, forCode],
   );
   return id;
 };

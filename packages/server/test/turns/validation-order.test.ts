@@ -26,7 +26,7 @@ beforeAll(async () => {
   ground.simulator.enqueue({ events: [{ text: "x" }, { wait_for: "end of the tests" }] });
   await (await ground.send(chats.busy, { content: "running" }, callers.amy)).until("delta");
   await ground.db.query(
-    `update quota_usage set web_search_calls = 75, image_inputs = 50
+    `update quota_usage set web_search_calls = 75, code_interpreter_calls = 50, image_inputs = 50
      where user_id = $1 and period_type = 'daily' and bucket = 'total'`,
     [callers.amy.userId],
   );
@@ -55,6 +55,7 @@ const make = async (attempt: Attempt): Promise<{ before: unknown; answer: Record
   const chatId = await chatOf(attempt);
   const owner = attempt.chat === "foreign" ? callers.bob : caller;
   const images = Array.from({ length: attempt.images }, () => attach(ground, chatId, { owner }));
+  if (attempt.sheet) await attach(ground, chatId, { kind: "document", owner, forCode: true });
   const named = [...(await Promise.all(images)), ...((attempt.body["attachment_ids"] as string[]) ?? [])];
   const token = { known: caller.token, reading: `${caller.token}-reads`, unknown: "nobody" }[attempt.token];
   const before = await everything(ground);

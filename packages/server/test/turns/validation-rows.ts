@@ -13,6 +13,8 @@ export interface Attempt {
   /** What of the model's limits this message would break. */
   model: { short: boolean; blind: boolean; narrow: boolean };
   images: number;
+  /** The chat has a file for the code interpreter. */
+  sheet: boolean;
   body: Record<string, unknown>;
 }
 
@@ -25,6 +27,7 @@ export const sound = (): Attempt => ({
   path: "chat",
   model: { short: false, blind: false, narrow: false },
   images: 0,
+  sheet: false,
   body: { content: "hi" },
 });
 
@@ -51,7 +54,7 @@ export interface Row {
   readonly violate: (attempt: Attempt) => void;
 }
 
-/** The rows of turns.md §4.2 in their order. Row 13 needs a chat with code files. */
+/** The rows of turns.md §4.2 in their order. */
 export const rows: readonly Row[] = [
   {
     row: "1 authentication",
@@ -161,6 +164,14 @@ export const rows: readonly Row[] = [
     violate: (attempt) => {
       attempt.caller = "amy";
       attempt.body["web_search"] = { enabled: true };
+    },
+  },
+  {
+    row: "13 calls of the code interpreter of the day",
+    refusal: same(429, "quota_exceeded", { quota_scope: "code_interpreter" }),
+    violate: (attempt) => {
+      attempt.caller = "amy";
+      attempt.sheet = true;
     },
   },
   {

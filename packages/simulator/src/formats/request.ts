@@ -12,10 +12,14 @@ export interface ModelRequest {
   readonly inputMessages: number;
   /** "" when there is none. */
   readonly lastUserText: string;
+  /** Of the message right before it; "" when there is none, or it is no user's. */
+  readonly textBefore: string;
   /** `metadata.request_type` says that a thread is to be summarised. */
   readonly isSummary: boolean;
   readonly offered: ReadonlySet<ToolName>;
   readonly vectorStoreIds: readonly string[];
+  /** `filters` of the file search; undefined without any. */
+  readonly fileFilter: unknown;
   readonly usageWanted: boolean;
 }
 
@@ -24,17 +28,21 @@ export const readModelRequest = (api: Api, body: unknown, deployment: string | n
   const request = isRecord(body) ? body : {};
   const messages = messagesOf(api === "responses" ? request["input"] : request["messages"]);
   const tools = list(request["tools"]).filter(isRecord);
-  const last = messages.findLast((message) => message["role"] === "user");
+  const lastAt = messages.findLastIndex((message) => message["role"] === "user");
+  const last = messages[lastAt];
+  const before = messages[lastAt - 1];
   const streamOptions = request["stream_options"];
   return {
     model: deployment ?? (typeof request["model"] === "string" ? request["model"] : "simulated-model"),
     stream: request["stream"] === true,
     inputMessages: Math.max(1, messages.length),
     lastUserText: textOf(last?.["content"]),
+    textBefore: before?.["role"] === "user" ? textOf(before["content"]) : "",
     isSummary: isRecord(request["metadata"]) && request["metadata"]["request_type"] === "summary",
     // The tools of Chat Completions are functions of the caller.
     offered: new Set(api === "chat" ? [] : tools.flatMap(toolNameOf)),
     vectorStoreIds: tools.flatMap((tool) => list(tool["vector_store_ids"]).filter(isText)),
+    fileFilter: tools.find((tool) => tool["type"] === "file_search")?.["filters"],
     usageWanted: isRecord(streamOptions) && streamOptions["include_usage"] === true,
   };
 };

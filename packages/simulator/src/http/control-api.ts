@@ -35,6 +35,7 @@ const actions: Readonly<Record<string, Action>> = {
     return { requests: 0 };
   },
   "GET state": (world) => world.state(),
+  "GET held": (world) => world.held(),
   "POST state": async (world, body) => {
     world.change(parseStateChange(await body(), ""));
     return world.state();

@@ -1,7 +1,7 @@
 import type { StoredFile } from "../storage/files.ts";
 import type { World } from "../world.ts";
 import { ApiError, type Exchange, sendBytes, sendJson } from "./exchange.ts";
-import { meetFault } from "./fault.ts";
+import { withFaults } from "./fault.ts";
 import { page } from "./paging.ts";
 import { readUpload } from "./upload.ts";
 
@@ -9,17 +9,19 @@ const LIST_LIMIT = 10_000;
 
 /** The Files API (providers.md §9), in memory. */
 export const filesApi = (world: World) => ({
-  upload: async (exchange: Exchange): Promise<void> => {
-    if (await meetFault(world, "upload", exchange)) return;
-    if (exchange.form === null) throw new ApiError(400, "invalid_form", "A multipart form is expected.");
-    sendJson(exchange.response, 200, fileView(world.files.add(await readUpload(exchange.form))));
-  },
+  upload: (exchange: Exchange): Promise<void> =>
+    withFaults(world, "upload", exchange, async () => {
+      if (exchange.form === null) throw new ApiError(400, "invalid_form", "A multipart form is expected.");
+      return fileView(await world.files.add(await readUpload(exchange.form)));
+    }),
 
-  list: async ({ response, query }: Exchange): Promise<void> => {
-    const purpose = query.get("purpose");
-    const shown = world.files.all.filter((file) => purpose === null || file.purpose === purpose);
-    sendJson(response, 200, page(shown, query, LIST_LIMIT, fileView));
-  },
+  list: (exchange: Exchange): Promise<void> =>
+    withFaults(world, "list", exchange, () => {
+      const { query } = exchange;
+      const purpose = query.get("purpose");
+      const shown = world.files.all.filter((file) => purpose === null || file.purpose === purpose);
+      return page(shown, query, LIST_LIMIT, fileView);
+    }),
 
   get: async ({ response, params }: Exchange): Promise<void> => {
     sendJson(response, 200, fileView(fileOf(world, params[0])));
@@ -30,24 +32,18 @@ export const filesApi = (world: World) => ({
     sendBytes(response, 200, contentType, bytes);
   },
 
-  remove: async (exchange: Exchange): Promise<void> => {
-    if (await meetFault(world, "deletion", exchange)) return;
-    const [id = ""] = exchange.params;
-    world.stores.forget(id);
-    sendDeleted(world, exchange, "file", id, world.files.delete(id));
-  },
+  remove: (exchange: Exchange): Promise<void> =>
+    withFaults(world, ["file_deletion", "deletion"], exchange, () => {
+      const [id = ""] = exchange.params;
+      world.stores.forget(id);
+      return deletedView(world, "file", id, world.files.delete(id));
+    }),
 });
 
 /** Answers a deletion; of something unknown as programmed (providers.md §11.1). */
-export const sendDeleted = (
-  world: World,
-  { response }: Exchange,
-  object: string,
-  id: string,
-  deleted: boolean,
-): void => {
+export const deletedView = (world: World, object: string, id: string, deleted: boolean): object => {
   if (!deleted && world.behaviour.missingDeletes === "not_found") throw notFound(object, id);
-  sendJson(response, 200, { id, object, deleted });
+  return { id, object, deleted };
 };
 
 export const notFound = (object: string, id: string): ApiError =>

@@ -8,6 +8,7 @@ import { play } from "../play/play.ts";
 import { type Playing, silentSteps, streamSteps } from "../play/steps.ts";
 import { isPlain, type Scenario, type ToolName, terminalOf } from "../scenario/scenario.ts";
 import { usageOf } from "../scenario/usage.ts";
+import { documentAnswer } from "../storage/answer.ts";
 import { placeholders } from "../storage/placeholders.ts";
 import type { World } from "../world.ts";
 import { type Exchange, errorBody, parseJson } from "./exchange.ts";
@@ -30,7 +31,8 @@ export const answerModelCall = async (
 ): Promise<void> => {
   const { capture, response, params, body } = exchange;
   const request = readModelRequest(api, parseJson(body), params[0] ?? null);
-  const chosen = early ?? world.program.chooseByRequest(request);
+  const chosen =
+    early ?? world.program.chooseByRequest(request, () => documentAnswer(world.files, world.stores, request));
   capture.scenario = chosen.name ?? null;
   const line = new Line(response, capture, chosen);
   if (early === null && chosen.accept_delay_ms !== undefined) await line.pause(chosen.accept_delay_ms);

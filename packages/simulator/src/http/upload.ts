@@ -1,7 +1,7 @@
 import type { StoredFile } from "../storage/files.ts";
 import { ApiError } from "./exchange.ts";
 
-export type Upload = Omit<StoredFile, "id" | "createdAt">;
+export type Upload = Omit<StoredFile, "id" | "createdAt" | "text">;
 
 export const isForm = (contentType: string | undefined): contentType is string =>
   contentType !== undefined && /^multipart\/form-data/i.test(contentType);

@@ -3,8 +3,8 @@ import { search } from "../storage/search.ts";
 import { addToStore, type IndexedFile, poll, type VectorStore } from "../storage/vector-stores.ts";
 import type { World } from "../world.ts";
 import { ApiError, type Exchange, parseJson, sendJson } from "./exchange.ts";
-import { meetFault } from "./fault.ts";
-import { notFound, sendDeleted } from "./files-api.ts";
+import { withFaults } from "./fault.ts";
+import { deletedView, notFound } from "./files-api.ts";
 import { page } from "./paging.ts";
 import { searchPage, storeFileView, storeView } from "./vector-store-views.ts";
 
@@ -13,41 +13,42 @@ const SEARCH_LIMIT = 10;
 
 /** The Vector Stores API (providers.md §9), in memory. */
 export const vectorStoresApi = (world: World) => ({
-  create: async (exchange: Exchange): Promise<void> => {
-    if (await meetFault(world, "store_creation", exchange)) return;
-    const { name, metadata, file_ids: fileIds } = bodyOf(exchange);
-    const ids = Array.isArray(fileIds) ? fileIds.map((id) => knownFileId(world, id)) : [];
-    const store = world.stores.create(
-      typeof name === "string" ? name : null,
-      isRecord(metadata) ? metadata : {},
-    );
-    for (const id of ids) addToStore(store, id, {}, world.behaviour.indexing);
-    sendJson(exchange.response, 200, storeView(world, store));
-  },
+  create: (exchange: Exchange): Promise<void> =>
+    withFaults(world, "store_creation", exchange, () => {
+      const { name, metadata, file_ids: fileIds } = bodyOf(exchange);
+      const ids = Array.isArray(fileIds) ? fileIds.map((id) => knownFileId(world, id)) : [];
+      const store = world.stores.create(
+        typeof name === "string" ? name : null,
+        isRecord(metadata) ? metadata : {},
+      );
+      for (const id of ids) addToStore(store, id, {}, world.behaviour.indexing);
+      return storeView(world, store);
+    }),
 
-  list: async ({ response, query }: Exchange): Promise<void> => {
-    const view = (store: VectorStore): object => storeView(world, store);
-    sendJson(response, 200, page(world.stores.all, query, LIST_LIMIT, view));
-  },
+  list: (exchange: Exchange): Promise<void> =>
+    withFaults(world, "list", exchange, () => {
+      const view = (store: VectorStore): object => storeView(world, store);
+      return page(world.stores.all, exchange.query, LIST_LIMIT, view);
+    }),
 
   get: async (exchange: Exchange): Promise<void> => {
     sendJson(exchange.response, 200, storeView(world, storeOf(world, exchange)));
   },
 
-  remove: async (exchange: Exchange): Promise<void> => {
-    if (await meetFault(world, "deletion", exchange)) return;
-    const [id = ""] = exchange.params;
-    sendDeleted(world, exchange, "vector_store.deleted", id, world.stores.delete(id));
-  },
+  remove: (exchange: Exchange): Promise<void> =>
+    withFaults(world, ["store_deletion", "deletion"], exchange, () => {
+      const [id = ""] = exchange.params;
+      return deletedView(world, "vector_store.deleted", id, world.stores.delete(id));
+    }),
 
-  addFile: async (exchange: Exchange): Promise<void> => {
-    if (await meetFault(world, "indexing", exchange)) return;
-    const store = storeOf(world, exchange);
-    const { file_id: fileId, attributes } = bodyOf(exchange);
-    const id = knownFileId(world, fileId);
-    const added = addToStore(store, id, isRecord(attributes) ? attributes : {}, world.behaviour.indexing);
-    sendJson(exchange.response, 200, storeFileView(world, added));
-  },
+  addFile: (exchange: Exchange): Promise<void> =>
+    withFaults(world, "indexing", exchange, () => {
+      const store = storeOf(world, exchange);
+      const { file_id: fileId, attributes } = bodyOf(exchange);
+      const id = knownFileId(world, fileId);
+      const added = addToStore(store, id, isRecord(attributes) ? attributes : {}, world.behaviour.indexing);
+      return storeFileView(world, added);
+    }),
 
   listFiles: async (exchange: Exchange): Promise<void> => {
     const files = [...storeOf(world, exchange).files.values()];
@@ -55,19 +56,20 @@ export const vectorStoresApi = (world: World) => ({
     sendJson(exchange.response, 200, page(files, exchange.query, LIST_LIMIT, view));
   },
 
-  getFile: async (exchange: Exchange): Promise<void> => {
-    const [, id = ""] = exchange.params;
-    const file = storeOf(world, exchange).files.get(id);
-    if (file === undefined) throw notFound("vector_store.file", id);
-    sendJson(exchange.response, 200, storeFileView(world, poll(file)));
-  },
+  getFile: (exchange: Exchange): Promise<void> =>
+    withFaults(world, "poll", exchange, () => {
+      const [, id = ""] = exchange.params;
+      const file = storeOf(world, exchange).files.get(id);
+      if (file === undefined) throw notFound("vector_store.file", id);
+      return storeFileView(world, poll(file));
+    }),
 
-  removeFile: async (exchange: Exchange): Promise<void> => {
-    if (await meetFault(world, "deletion", exchange)) return;
-    const [storeId = "", id = ""] = exchange.params;
-    const deleted = world.stores.get(storeId)?.files.delete(id) ?? false;
-    sendDeleted(world, exchange, "vector_store.file.deleted", id, deleted);
-  },
+  removeFile: (exchange: Exchange): Promise<void> =>
+    withFaults(world, ["removal", "deletion"], exchange, () => {
+      const [storeId = "", id = ""] = exchange.params;
+      const deleted = world.stores.get(storeId)?.files.delete(id) ?? false;
+      return deletedView(world, "vector_store.file.deleted", id, deleted);
+    }),
 
   search: async (exchange: Exchange): Promise<void> => {
     const store = storeOf(world, exchange);

@@ -1,8 +1,7 @@
+import { fileSearch } from "./file-search.ts";
 import type { Scenario } from "./scenario.ts";
 
 const searched = "Searching the web gave this answer.";
-const found = "The document says so.";
-
 /** The scenarios of providers.md §11.2, by the name `x-sim-scenario` asks for. */
 export const builtinScenarios = {
   ping: { name: "ping", events: [{ text: "PONG" }] },
@@ -23,27 +22,13 @@ export const builtinScenarios = {
       },
     ],
   },
-  filesearch: {
-    name: "filesearch",
-    events: [
-      { tool: "file_search", phase: "start" },
-      {
-        tool: "file_search",
-        phase: "done",
-        results: [{ file_id: "{{found:1}}", filename: "document.txt", score: 0.9, text: "An excerpt." }],
-      },
-      { text: found },
-    ],
-    citations: [
-      {
-        type: "file_citation",
-        file_id: "{{found:1}}",
-        filename: "document.txt",
-        index: found.length - 1,
-        text: "An excerpt.",
-      },
-    ],
-  },
+  filesearch: fileSearch("filesearch", {
+    fileId: "{{found:1}}",
+    filename: "document.txt",
+    score: 0.9,
+    excerpt: "An excerpt.",
+    answer: "The document says so.",
+  }),
   codeinterp: {
     name: "codeinterp",
     events: [

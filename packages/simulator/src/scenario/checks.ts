@@ -9,6 +9,9 @@ export type Check<T> = (value: unknown, path: string) => T;
 export const text: Check<string> = (value, path) =>
   typeof value === "string" ? value : refuse(path, "must be a string");
 
+export const flag: Check<boolean> = (value, path) =>
+  typeof value === "boolean" ? value : refuse(path, "must be true or false");
+
 export const anything: Check<unknown> = (value) => value;
 
 const MAX_DELAY_MS = 86_400_000;

@@ -37,9 +37,19 @@ export class Program {
     );
   }
 
-  /** The third step: by what the request is for, then by the text of the last user message. */
-  chooseByRequest(request: { readonly isSummary: boolean; readonly lastUserText: string }): Scenario {
+  /**
+   * The third step: by what the request is for, then by the text of the last user message. Questions without
+   * a row, and FILESEARCH, are answered from the documents the request offers, if these have an answer.
+   */
+  chooseByRequest(
+    request: { readonly isSummary: boolean; readonly lastUserText: string },
+    fromDocuments: () => Scenario | null,
+  ): Scenario {
     if (request.isSummary) return this.summary ?? builtinScenarios.summary;
-    return scenarioForText(request.lastUserText) ?? this.fallback ?? builtinScenarios.default;
+    const row = scenarioForText(request.lastUserText);
+    if (row !== null && row !== builtinScenarios.filesearch) return row;
+    return row === null
+      ? (this.fallback ?? fromDocuments() ?? builtinScenarios.default)
+      : (fromDocuments() ?? row);
   }
 }

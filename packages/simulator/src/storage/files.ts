@@ -1,3 +1,5 @@
+import { readText } from "./text.ts";
+
 /** A file somebody uploaded. */
 export interface StoredFile {
   readonly id: string;
@@ -5,6 +7,8 @@ export interface StoredFile {
   readonly filename: string;
   readonly purpose: string;
   readonly contentType: string;
+  /** What a search reads. */
+  readonly text: string;
   /** Seconds since 1970. */
   readonly createdAt: number;
 }
@@ -14,10 +18,10 @@ export class Files {
   readonly #files = new Map<string, StoredFile>();
   #uploads: string[] = [];
 
-  add(file: Omit<StoredFile, "id" | "createdAt">): StoredFile {
+  async add(file: Omit<StoredFile, "id" | "createdAt" | "text">): Promise<StoredFile> {
     const id = `file-mock-${this.#uploads.length + 1}`;
-    const stored = { ...file, id, createdAt: nowInSeconds() };
     this.#uploads.push(id);
+    const stored = { ...file, id, text: await readText(file), createdAt: nowInSeconds() };
     this.#files.set(id, stored);
     return stored;
   }

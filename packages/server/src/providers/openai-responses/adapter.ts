@@ -2,6 +2,7 @@ import type { EgressRequest } from "../attempt.ts";
 import { completeCall } from "../complete-call.ts";
 import type { LlmProvider, ProviderCompletion, ProviderRequest, ProviderTarget } from "../contract.ts";
 import { errorOf, member } from "../failure.ts";
+import { modelCallRetry } from "../retry.ts";
 import { streamCall } from "../stream-call.ts";
 import type { Endpoint, Upstream } from "../upstream.ts";
 import { readCitations, readResponseId, readText, readUsage } from "./answer.ts";
@@ -44,9 +45,12 @@ const egressRequest = (
   }
   return {
     endpoint,
+    method: "POST",
     path: requestPath(target, request.model),
     accept: stream ? "text/event-stream" : "application/json",
     body: JSON.stringify(requestBody(request, stream)),
+    contentType: "application/json",
+    retry: modelCallRetry,
     authHeaders: target.authHeaders,
     tenantId: request.userIdentity.tenantId,
     deployment: request.model,

@@ -43,11 +43,11 @@ const inputMessage = (message: ProviderMessage): object[] => {
   return [{ type: "message", role: message.role, content }];
 };
 
-const userPart = (part: ProviderPart): object[] => [
-  "text" in part
-    ? { type: "input_text", text: part.text }
-    : { type: "input_image", file_id: part.imageFileId },
-];
+const userPart = (part: ProviderPart): object[] => {
+  if ("text" in part) return [{ type: "input_text", text: part.text }];
+  if ("imageFileId" in part) return [{ type: "input_image", file_id: part.imageFileId }];
+  return [{ type: "input_file", file_id: part.fileId }];
+};
 
 // An answer has no images of its own.
 const assistantPart = (part: ProviderPart): object[] =>
@@ -69,6 +69,7 @@ const wireTool = (tool: ProviderTool): object[] => {
           type: "file_search",
           vector_store_ids: tool.vectorStoreIds,
           ...(tool.maxNumResults === undefined ? {} : { max_num_results: tool.maxNumResults }),
+          ...(tool.onlyAttachments === undefined ? {} : { filters: attachmentFilter(tool.onlyAttachments) }),
         },
       ];
     case "web_search":
@@ -78,6 +79,12 @@ const wireTool = (tool: ProviderTool): object[] => {
     case "function":
       return [];
   }
+};
+
+/** Equalities: the list of an `in` is written in more than one way. */
+const attachmentFilter = (ids: readonly string[]): object => {
+  const filters = ids.map((value) => ({ type: "eq", key: "attachment_id", value }));
+  return filters.length === 1 ? (filters[0] ?? {}) : { type: "or", filters };
 };
 
 /** `api_params` as the API wants them: reasoning models refuse sampling parameters. */

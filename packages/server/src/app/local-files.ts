@@ -1,0 +1,48 @@
+import type { Config } from "../config/schema.ts";
+import type { DirectConnection } from "../db/direct.ts";
+import type { Db } from "../db/pool.ts";
+import type { LocalStorageOf } from "../providers/storage/registry.ts";
+import { startIndexer } from "../retrieval/indexer.ts";
+import { createLocalStorage } from "../retrieval/local-storage.ts";
+import { sweepLocalFiles } from "../retrieval/sweep.ts";
+import type { Logger } from "../telemetry/log.ts";
+import { startLeaderJob } from "./jobs.ts";
+import type { Opened } from "./shutdown.ts";
+import type { Parts } from "./turn-deps.ts";
+
+const keepsFiles = ({ providers }: Pick<Config, "providers">): boolean =>
+  Object.values(providers).some((entry) => entry.storage_kind === "local");
+
+/** The storage of providers whose files we keep, with its indexer; undefined where there is no such provider. */
+export const openLocalFiles = (
+  { config, db, logger }: { readonly config: Config; readonly db: Db; readonly logger: Logger },
+  opened: Opened[],
+): LocalStorageOf | undefined => {
+  if (!keepsFiles(config)) return undefined;
+  const indexer = startIndexer(db, {
+    onError: (error) => logger.warn({ err: error }, "documents not indexed, tried again"),
+  });
+  opened.push({ name: "document indexer", close: () => indexer.stop() });
+  return (labels) => createLocalStorage({ db, indexer, ...labels });
+};
+
+// Second key of the advisory lock (ops.md §8).
+const sweepLockId = 11;
+
+/** Removes what uploads that died have left. */
+export const startLocalSweep = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
+  if (!keepsFiles(parts.config)) return;
+  const graceSecs = Math.max(3_600, 2 * parts.config.egress.upload_timeout_secs);
+  const job = startLeaderJob(
+    { ...parts, direct },
+    {
+      name: "local_file_sweep",
+      lockId: sweepLockId,
+      intervalMs: 3_600_000,
+      run: async () => {
+        await sweepLocalFiles(parts.db, { graceSecs, limit: 500 });
+      },
+    },
+  );
+  opened.push({ name: "local file sweep", close: job.stop });
+};

@@ -1,0 +1,122 @@
+import type { Db } from "../db/pool.ts";
+import { inTransaction } from "../db/tx.ts";
+import { AppError } from "../errors.ts";
+import { uuidV4 } from "../lib/id.ts";
+import { sleep } from "../lib/sleep.ts";
+import type { ProviderStorage, StorageContext } from "../providers/storage-contract.ts";
+import type { Logger } from "../telemetry/log.ts";
+import { attachmentNotFound } from "./attachment.ts";
+import {
+  type Claim,
+  deletePlaceholder,
+  findStore,
+  insertPlaceholder,
+  type StoreOwner,
+  type StoreRow,
+  setStoreId,
+  takeOverPlaceholder,
+} from "./vector-store-store.ts";
+
+export interface VectorStoreDeps {
+  readonly db: Db;
+  readonly logger: Logger;
+}
+
+/** A loser looks again after these times, in ms (attachments.md §12.4). */
+const looks = [100, 200, 400, 800, 1_600] as const;
+
+/**
+ * The one vector store of a chat, created by the first upload that needs it (attachments.md §12). Of
+ * parallel uploads one creates it and the others wait for its id; a creator that died is replaced after
+ * 60 s. Throws 409 `provider_mismatch`, 502 `vector_store_race` or `vector_store_timeout`, 404 when the
+ * chat was deleted meanwhile, and what the storage throws. No connection is held during a provider call.
+ */
+export const ensureVectorStore = async (
+  deps: VectorStoreDeps,
+  owner: StoreOwner,
+  storage: ProviderStorage,
+  context: StorageContext,
+): Promise<string> => {
+  const known = await findStore(deps.db, owner);
+  if (known !== null) return (await idOf(known, storage)) ?? waitForId(deps, owner, storage, context);
+  const claim = await inTransaction(deps.db, (tx) =>
+    insertPlaceholder(tx, owner, {
+      id: uuidV4(),
+      backend: storage.storageBackend,
+      providerId: storage.providerId,
+    }),
+  );
+  if (claim !== null) return create(deps, owner, claim, storage, context);
+  const others = await findStore(deps.db, owner);
+  if (others === null) throw attachmentNotFound();
+  return (await idOf(others, storage)) ?? waitForId(deps, owner, storage, context);
+};
+
+const idOf = async (row: StoreRow, storage: ProviderStorage): Promise<string | null> => {
+  if (row.backend === storage.storageBackend) return row.vectorStoreId;
+  throw new AppError("provider_mismatch", { detail: "The files of this chat live at another provider." });
+};
+
+/** Step 4: the loser, who creates a store only in the place of a dead winner. */
+const waitForId = async (
+  deps: VectorStoreDeps,
+  owner: StoreOwner,
+  storage: ProviderStorage,
+  context: StorageContext,
+): Promise<string> => {
+  for (const ms of looks) {
+    const claim = await inTransaction(deps.db, (tx) => takeOverPlaceholder(tx, owner));
+    if (claim !== null) return create(deps, owner, claim, storage, context);
+    await sleep(ms, context.signal);
+    context.signal?.throwIfAborted();
+    const row = await findStore(deps.db, owner);
+    if (row === null) {
+      throw new AppError("vector_store_race", { detail: "The document index could not be made." });
+    }
+    const id = await idOf(row, storage);
+    if (id !== null) return id;
+  }
+  throw new AppError("vector_store_timeout", { detail: "The document index is still being made." });
+};
+
+/** Step 3: the winner. */
+const create = async (
+  deps: VectorStoreDeps,
+  owner: StoreOwner,
+  claim: Claim,
+  storage: ProviderStorage,
+  context: StorageContext,
+): Promise<string> => {
+  const takeBack = () => inTransaction(deps.db, (tx) => deletePlaceholder(tx, owner, claim));
+  let made: string;
+  try {
+    made = await storage.stores.create(context);
+  } catch (error) {
+    await takeBack();
+    throw error;
+  }
+  if (await inTransaction(deps.db, (tx) => setStoreId(tx, owner, { id: claim.id, vectorStoreId: made }))) {
+    return made;
+  }
+  await removeUnused(deps, storage, context, made);
+  const row = await findStore(deps.db, owner);
+  const id = row === null ? null : await idOf(row, storage);
+  if (id !== null) return id;
+  await takeBack();
+  throw attachmentNotFound();
+};
+
+/** A store that no row knows; reconciliation deletes what is left of it (attachments.md §13). */
+const removeUnused = async (
+  { logger }: VectorStoreDeps,
+  storage: ProviderStorage,
+  { tenantId, correlationId }: StorageContext,
+  storeId: string,
+): Promise<void> => {
+  try {
+    // Also for a client that has left: the signal of the upload does not count here.
+    await storage.stores.delete({ tenantId, correlationId }, storeId);
+  } catch {
+    logger.warn({ provider: storage.providerId, processing_stage: "upload" }, "unused vector store is left");
+  }
+};
