@@ -1,8 +1,14 @@
 import type { Page } from "playwright-core";
 import { expect, test } from "vitest";
+import { modelEntry } from "../../server/test/support/config.ts";
 import { chatPath, setStage } from "./support/stage.ts";
 
-const stage = setStage();
+const seeing = modelEntry("standard", {
+  multimodal_capabilities: ["VISION_INPUT"],
+  preference: { is_default: true, sort_order: 0 },
+});
+
+const stage = setStage({ config: { plugins: { model_policy: { static: { model_catalog: [seeing] } } } } });
 
 const pixel =
   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
@@ -95,4 +101,27 @@ test("a file that is refused says why, keeps nothing back, and can be taken out"
   await page.getByText("This type of file is not supported.").waitFor();
   await page.getByRole("button", { name: "Remove bad.exe" }).click();
   await page.getByText("bad.exe").waitFor({ state: "detached" });
+});
+
+test("a picture is uploaded for real, goes to the model, and is shown with the message after a reload", async () => {
+  const page = await openChat();
+  const canvas = await page.evaluate(async () => {
+    const drawn = new OffscreenCanvas(320, 200);
+    drawn.getContext("2d")?.fillRect(20, 20, 100, 100);
+    const bytes = new Uint8Array(await (await drawn.convertToBlob({ type: "image/png" })).arrayBuffer());
+    return [...bytes];
+  });
+  const file = { name: "drawn.png", mimeType: "image/png", buffer: Buffer.from(canvas) };
+  await page.getByLabel("Choose files").setInputFiles([file]);
+  await page
+    .getByRole("list", { name: "Attached files" })
+    .getByText(/^\d+(\.\d+)? (B|KB)$/)
+    .waitFor();
+  await page.getByRole("textbox", { name: "Message" }).fill("PING");
+  await page.getByRole("button", { name: "Send message" }).click();
+  await page.getByText("PONG").waitFor();
+  await page.reload();
+  const attached = page.getByRole("list", { name: "Attachments" });
+  await attached.getByText("drawn.png").waitFor();
+  expect(await attached.locator("img").getAttribute("src")).toMatch(/^data:image\/webp;base64,/);
 });
