@@ -3,7 +3,10 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["packages/*/test/**/*.test.ts", "examples/**/*.test.ts"],
-    globalSetup: ["packages/server/test/support/global-setup.ts"],
+    globalSetup: [
+      "packages/server/test/support/global-setup.ts",
+      "packages/web/test/support/global-setup.ts",
+    ],
     pool: "forks",
     maxWorkers: 2,
     testTimeout: 30_000,

@@ -12,7 +12,7 @@ const rows = [
   ["config"],
   ["telemetry"],
   ["db", "http"],
-  ["auth", "outbox", "providers"],
+  ["auth", "outbox", "providers", "page"],
   ["policy", "quota", "usage", "audit", "context"],
   ["chats"],
   ["messages", "attachments"],

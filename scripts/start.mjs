@@ -1,6 +1,7 @@
 // `npm start [-- arguments]`: from a fresh clone to a serving process under the bundled Node.
 import { spawn } from "node:child_process";
 import { join } from "node:path";
+import { ensurePage } from "./build-page.mjs";
 import { bundledNode, ensureInstalled, root, underBundledNode } from "./install.mjs";
 
 const main = join(root, "packages", "server", "src", "main.ts");
@@ -39,8 +40,15 @@ const runUnderBundledNode = () => {
   });
 };
 
+/** Other commands need no page. */
+const serves = () => [undefined, "serve"].includes(process.argv[2]) || process.argv[2].startsWith("-");
+
 try {
   await ensureInstalled({ withDev: false });
+  if (serves())
+    await ensurePage().catch((error) =>
+      console.error(`mini-chat: ${error.message}; the API is served without it`),
+    );
   if (underBundledNode()) {
     process.argv[1] = main;
     await import(main);

@@ -11,6 +11,7 @@ const tool = (path) => join(root, "node_modules", path);
 
 const checks = [
   { name: "types", command: [tool("typescript/bin/tsc"), "--noEmit"] },
+  { name: "types of the page", command: [tool("typescript/bin/tsc"), "--noEmit", "-p", "packages/web"] },
   { name: "lint and format", command: [tool("@biomejs/biome/bin/biome"), "check", "."] },
   { name: "import direction", command: [join(root, "scripts", "import-direction.mjs")] },
 ];

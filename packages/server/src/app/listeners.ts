@@ -3,10 +3,12 @@ import type { LicenseGate } from "../auth/license.ts";
 import { isTransient } from "../db/tx.ts";
 import { AppError } from "../errors.ts";
 import { createOpsServer, type OpsServer } from "../http/ops-server.ts";
-import { createHttpServer, type HttpServer } from "../http/server.ts";
+import { type ApiServer, createHttpServer, type HttpServer } from "../http/server.ts";
 import type { Handlers } from "../outbox/message.ts";
 import { queueKinds, queueSettings } from "../outbox/queue.ts";
 import { registerOutboxAdmin } from "../outbox/routes.ts";
+import { pageDirectory, readBuiltPage } from "../page/built.ts";
+import { registerPage } from "../page/routes.ts";
 import { registerPolicyNotify } from "../policy/routes.ts";
 import type { Overrides } from "./given.ts";
 import { createAppHealth } from "./health.ts";
@@ -63,8 +65,17 @@ export const createListeners = (
       licenseGate: bound.licenseGate,
       isDraining: () => draining.refusing,
       register: (api) => registerOperations(api, parts, turns),
+      registerRoot: (root) => offerPage(root, parts),
     }),
   };
+};
+
+/** Without a built page the API is served alone. */
+const offerPage = (root: ApiServer, { config, logger }: Pick<Parts, "config" | "logger">): void => {
+  if (!config.server.web_enabled || config.role === "worker") return;
+  const page = readBuiltPage(pageDirectory);
+  if (page === null) logger.warn({}, "the page is not built (npm run build); the API is served without it");
+  else registerPage(root, page, config);
 };
 
 const lastAnswersMs = 2_000;

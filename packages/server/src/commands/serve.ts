@@ -69,7 +69,8 @@ const announce = (
       ? "Answers come from the configured provider."
       : `No OPENAI_API_KEY: answers come from the built-in simulator (http://127.0.0.1:${simulator.port}).`;
   console.error(
-    `mini-chat serves on ${base}/v1 with the token "dev-token"; docs at ${base}/docs\n${answers}`,
+    `mini-chat serves on ${base}/v1 with the token "dev-token"; docs at ${base}/docs\n` +
+      `Chat in your browser, signed in: ${base}/#token=dev-token\n${answers}`,
   );
 };
 

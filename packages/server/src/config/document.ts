@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { secs } from "./fields.ts";
 import { authSection, authzSection, clientCredentialsSection, licenseSection } from "./identity.ts";
+import { pageSection } from "./page.ts";
 import { pluginsSection, policyCacheSection } from "./policy.ts";
 import {
   auditSection,
@@ -43,6 +44,7 @@ export const configDocument = z.strictObject({
     )
     .default(""),
   server: serverSection,
+  page: pageSection,
   internal: internalSection,
   database: databaseSection,
   auth: authSection,

@@ -43,6 +43,11 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   "server.cors.max_age_secs": "how long a browser may remember a preflight",
   "server.docs_enabled": "OpenAPI document and its viewer",
   "server.web_enabled": "the built-in page",
+  "page.title": { effect: "name of the page", valid: "not blank, ≤ 60 chars" },
+  "page.frame_ancestors": {
+    effect: "sites that may show the page in a frame and hand it a token (embedding.md); empty = none",
+    valid: "`self` or an origin",
+  },
   "internal.api_token": "bearer token of the policy notification; unset: it answers 404",
 
   "database.mode": "`embedded` starts its own PostgreSQL for one process; `external` connects to `url`",

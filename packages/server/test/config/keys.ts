@@ -69,6 +69,13 @@ const server: readonly KeyRow[] = [
   int("server.cors.max_age_secs", 600, 0),
   bool("server.docs_enabled", true),
   bool("server.web_enabled", true),
+  text("page.title", "mini-chat", ["m", "m".repeat(60)], [...blank, "m".repeat(61)]),
+  list(
+    "page.frame_ancestors",
+    [],
+    [[], ["self"], ["https://a.example", "http://127.0.0.1:8088"]],
+    [[1], ["*"], ["'self'"], ["a.example"], ["https://a.example/"], ["javascript:alert(1)"]],
+  ),
 ];
 
 const database: readonly KeyRow[] = [

@@ -1,0 +1,75 @@
+import { useEffect, useRef, useState } from "react";
+import { nameOf } from "../chats/name.ts";
+import { Sidebar } from "../chats/Sidebar.tsx";
+import { ChatView } from "../conversation/ChatView.tsx";
+import { NewChat } from "../conversation/NewChat.tsx";
+import { goTo, useRoute } from "../lib/route.ts";
+import { useStore } from "../lib/store.ts";
+import { IconButton } from "../ui/IconButton.tsx";
+import { useApp } from "./context.ts";
+
+const useTitle = (): string | null => {
+  const { chats, settings } = useApp();
+  const { chats: list } = useStore(chats.state);
+  const route = useRoute();
+  const chat = route.at === "chat" ? list.find(({ id }) => id === route.chatId) : undefined;
+  const name = chat === undefined ? null : nameOf(chat);
+  useEffect(() => {
+    document.title = name === null ? settings.title : `${name} – ${settings.title}`;
+  }, [name, settings]);
+  return name;
+};
+
+/** The list of chats beside, on narrow screens above, the chat that is looked at. */
+export const Shell = () => {
+  const { models, settings } = useApp();
+  const route = useRoute();
+  const title = useTitle();
+  const [listed, setListed] = useState(false);
+  const opener = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    models.load().catch(() => {});
+  }, [models]);
+  const leave = (): void => setListed(false);
+  useEffect(() => {
+    if (!listed) return;
+    const onKey = ({ key, defaultPrevented }: KeyboardEvent): void => {
+      // One that closed a menu or a dialog is used up.
+      if (key !== "Escape" || defaultPrevented) return;
+      setListed(false);
+      opener.current?.focus();
+    };
+    window.addEventListener("keydown", onKey);
+    return () => window.removeEventListener("keydown", onKey);
+  }, [listed]);
+  return (
+    <div className={listed ? "shell listed" : "shell"}>
+      <Sidebar onLeave={leave} />
+      {listed && (
+        <button type="button" className="curtain" aria-label="Close the list of chats" onClick={leave} />
+      )}
+      <main className="main">
+        <header className="top">
+          <IconButton
+            ref={opener}
+            className="only-narrow"
+            icon="menu"
+            label="Show the list of chats"
+            aria-expanded={listed}
+            onClick={() => setListed(true)}
+          />
+          <p className="top-title" dir="auto">
+            {route.at === "new" ? "" : (title ?? settings.title)}
+          </p>
+          <IconButton
+            className="only-narrow"
+            icon="new"
+            label="New chat"
+            onClick={() => goTo({ at: "new" })}
+          />
+        </header>
+        {route.at === "chat" ? <ChatView key={route.chatId} chatId={route.chatId} /> : <NewChat />}
+      </main>
+    </div>
+  );
+};

@@ -1,0 +1,122 @@
+import type { Citation } from "@mini-chat/client";
+import { useEffect, useMemo, useRef, useState } from "react";
+import { useApp } from "../app/context.ts";
+import { problemText } from "../lib/problem.ts";
+import { useStore } from "../lib/store.ts";
+import { ConfirmDialog } from "../ui/ConfirmDialog.tsx";
+import { createDraftFiles } from "./attachments.ts";
+import { Composer } from "./Composer.tsx";
+import type { Conversation } from "./conversation.ts";
+import { DropZone } from "./DropZone.tsx";
+import { MessageList } from "./MessageList.tsx";
+import { NoticeBar } from "./NoticeBar.tsx";
+import { SourceDialog } from "./SourceDialog.tsx";
+import type { TurnActions } from "./turn-actions.ts";
+import { isRunning } from "./turn-view.ts";
+
+/** One chat: its messages, and where the next one is written. */
+export const ChatView = ({ chatId }: { readonly chatId: string }) => {
+  const { client, conversations } = useApp();
+  const conversation = conversations.of(chatId);
+  const state = useStore(conversation.state);
+  const files = useMemo(() => createDraftFiles(client), [client]);
+  const input = useRef<HTMLTextAreaElement>(null);
+  const [source, setSource] = useState<Citation | null>(null);
+  const [deleting, setDeleting] = useState(false);
+
+  useEffect(() => void conversation.load(), [conversation]);
+
+  const actions = useMemo<TurnActions>(
+    () => ({
+      edit: (content) => void conversation.edit(content),
+      retry: () => void conversation.retry(),
+      resend: () => void conversation.resend(),
+      remove: () => setDeleting(true),
+      react: (messageId, reaction) => void conversation.react(messageId, reaction),
+      openSource: setSource,
+    }),
+    [conversation],
+  );
+  const latest = state.turns.at(-1);
+  const addFiles = (added: readonly File[]): void => files.add(added, Promise.resolve(chatId));
+
+  return (
+    <DropZone className="chat" onFiles={addFiles}>
+      <Messages conversation={conversation} actions={actions} />
+      <div className="chat-bottom">
+        {state.notice !== null && (
+          <NoticeBar notice={state.notice} onResend={actions.resend} onClose={conversation.dismiss} />
+        )}
+        <Composer
+          files={files}
+          input={input}
+          returned={conversation.returned}
+          running={latest !== undefined && isRunning(latest)}
+          onFiles={addFiles}
+          onSend={(draft) => void conversation.send(draft)}
+          onStop={conversation.stop}
+        />
+      </div>
+      {source !== null && <SourceDialog citation={source} onClose={() => setSource(null)} />}
+      {deleting && (
+        <ConfirmDialog
+          title="Delete the last message?"
+          confirm="Delete"
+          danger
+          onConfirm={conversation.removeLast}
+          onClose={() => setDeleting(false)}
+        >
+          <p>Your message and its answer are removed from this chat.</p>
+        </ConfirmDialog>
+      )}
+    </DropZone>
+  );
+};
+
+const Messages = ({
+  conversation,
+  actions,
+}: {
+  readonly conversation: Conversation;
+  readonly actions: TurnActions;
+}) => {
+  const { status, problem, turns, older } = useStore(conversation.state);
+  if (status === "loading" && turns.length === 0) {
+    return (
+      <div className="messages-frame">
+        <div className="skeleton" role="status" aria-label="Loading the chat">
+          <span />
+          <span />
+          <span />
+        </div>
+      </div>
+    );
+  }
+  if (status === "failed") {
+    return (
+      <div className="messages-frame empty" role="alert">
+        <h2>This chat could not be opened</h2>
+        <p className="muted">{problemText(problem)}</p>
+        <button type="button" className="button" onClick={() => void conversation.load()}>
+          Try again
+        </button>
+      </div>
+    );
+  }
+  if (turns.length === 0) {
+    return (
+      <div className="messages-frame empty">
+        <h2>Nothing here yet</h2>
+        <p className="muted">Write the first message below.</p>
+      </div>
+    );
+  }
+  return (
+    <MessageList
+      turns={turns}
+      hasOlder={older !== null}
+      loadOlder={conversation.loadOlder}
+      actions={actions}
+    />
+  );
+};

@@ -1,0 +1,141 @@
+import { type ClipboardEvent, type KeyboardEvent, type RefObject, useEffect, useRef, useState } from "react";
+import { useApp } from "../app/context.ts";
+import { type Store, useStore } from "../lib/store.ts";
+import { Icon } from "../ui/Icon.tsx";
+import { IconButton } from "../ui/IconButton.tsx";
+import type { DraftFile, DraftFiles } from "./attachments.ts";
+import type { Draft } from "./conversation.ts";
+import { DraftFileChip } from "./DraftFileChip.tsx";
+
+interface ComposerProps {
+  readonly files: DraftFiles;
+  readonly running: boolean;
+  readonly input: RefObject<HTMLTextAreaElement | null>;
+  readonly onFiles: (files: readonly File[]) => void;
+  /** A message that was refused, to be written again. */
+  readonly returned: Store<Draft | null>;
+  readonly onSend: (draft: Draft) => void;
+  readonly onStop: () => void;
+}
+
+const readyOf = (files: readonly DraftFile[]): Draft["attachments"] =>
+  files.flatMap(({ state }) => (state.at === "ready" ? [state.attachment] : []));
+
+/** Where a message is written; what is refused comes back into it. */
+export const Composer = ({ files, running, input, returned, onFiles, onSend, onStop }: ComposerProps) => {
+  const { spoken } = useApp();
+  const list = useStore(files.list);
+  const [text, setText] = useState("");
+  const [webSearch, setWebSearch] = useState(false);
+  const picker = useRef<HTMLInputElement>(null);
+  const busy = list.some(({ state }) => state.at === "uploading" || state.at === "processing");
+  const sendable = text.trim() !== "" && !running && !busy;
+
+  useEffect(() => input.current?.focus(), [input]);
+
+  const refused = useStore(returned);
+  useEffect(() => {
+    if (refused === null) return;
+    returned.set(null);
+    setText((now) => (now === "" ? refused.content : now));
+    if (files.list.get().length === 0) files.restore(refused.attachments);
+  }, [refused, returned, files]);
+
+  const send = (): void => {
+    if (!sendable) return;
+    setText("");
+    files.clear();
+    onSend({ content: text, attachments: readyOf(list), webSearch });
+  };
+
+  const onKeyDown = (event: KeyboardEvent): void => {
+    // Of an input method that is still composing, Enter belongs to it.
+    if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
+    if (matchMedia("(pointer: coarse)").matches) return;
+    event.preventDefault();
+    send();
+  };
+
+  const onPaste = (event: ClipboardEvent): void => {
+    const pasted = [...event.clipboardData.files];
+    if (pasted.length === 0) return;
+    event.preventDefault();
+    onFiles(pasted);
+    spoken.set(pasted.length === 1 ? "File added." : `${pasted.length} files added.`);
+  };
+
+  return (
+    <form
+      className="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+    >
+      {list.length > 0 && (
+        <ul className="draft-files" aria-label="Attached files">
+          {list.map((file) => (
+            <DraftFileChip key={file.key} file={file} onRemove={() => files.remove(file.key)} />
+          ))}
+        </ul>
+      )}
+      <textarea
+        ref={input}
+        className="composer-text"
+        dir="auto"
+        rows={1}
+        placeholder="Write a message"
+        aria-label="Message"
+        value={text}
+        onChange={(event) => setText(event.target.value)}
+        onKeyDown={onKeyDown}
+        onPaste={onPaste}
+      />
+      <div className="composer-bar">
+        <input
+          ref={picker}
+          type="file"
+          multiple
+          hidden
+          aria-label="Choose files"
+          onChange={(event) => {
+            onFiles([...(event.target.files ?? [])]);
+            event.target.value = "";
+          }}
+        />
+        <IconButton icon="attach" label="Attach files" onClick={() => picker.current?.click()} />
+        <button
+          type="button"
+          className="toggle"
+          aria-pressed={webSearch}
+          onClick={() => setWebSearch((now) => !now)}
+        >
+          <Icon name="web" />
+          Web search
+        </button>
+        <span className="spacer" />
+        {running ? (
+          <button
+            type="button"
+            className="send"
+            aria-label="Stop the answer"
+            title="Stop the answer"
+            onClick={onStop}
+          >
+            <Icon name="stop" />
+          </button>
+        ) : (
+          <button
+            type="submit"
+            className="send"
+            aria-label="Send message"
+            title="Send message"
+            disabled={!sendable}
+          >
+            <Icon name="send" />
+          </button>
+        )}
+      </div>
+    </form>
+  );
+};

@@ -1,0 +1,113 @@
+import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
+import { Virtualizer, type VirtualizerHandle } from "virtua";
+import { PartView } from "../markdown/PartView.tsx";
+import { IconButton } from "../ui/IconButton.tsx";
+import { AnswerFoot } from "./AnswerFoot.tsx";
+import { AnswerHead } from "./AnswerHead.tsx";
+import { QuestionRow } from "./QuestionRow.tsx";
+import { type Row, rowsOf } from "./rows.ts";
+import type { TurnActions } from "./turn-actions.ts";
+import type { TurnView } from "./turn-view.ts";
+
+interface MessageListProps {
+  readonly turns: readonly TurnView[];
+  readonly hasOlder: boolean;
+  readonly loadOlder: () => Promise<void>;
+  readonly actions: TurnActions;
+}
+
+const RowView = memo(({ row, actions }: { readonly row: Row; readonly actions: TurnActions }) => {
+  switch (row.kind) {
+    case "question":
+      return <QuestionRow turn={row.turn} last={row.last} actions={actions} />;
+    case "head":
+      return <AnswerHead turn={row.turn} />;
+    case "part":
+      return <PartView part={row.part} open={row.open} />;
+    default:
+      return <AnswerFoot turn={row.turn} last={row.last} actions={actions} />;
+  }
+});
+
+const nearPx = 80;
+const olderPx = 600;
+
+/** The messages, of which only what is visible exists; stays at the end while that is where the reader is. */
+export const MessageList = ({ turns, hasOlder, loadOlder, actions }: MessageListProps) => {
+  const scroller = useRef<HTMLDivElement>(null);
+  const list = useRef<VirtualizerHandle>(null);
+  const stuck = useRef(true);
+  const asking = useRef(false);
+  const [away, setAway] = useState(false);
+  const rows = rowsOf(turns);
+  const firstKey = rows[0]?.key;
+  const known = useRef(firstKey);
+  const prepended = known.current !== firstKey && rows.some(({ key }) => key === known.current);
+  const count = rows.length;
+  const lastKey = turns.at(-1)?.key;
+
+  const toEnd = useCallback((): void => {
+    stuck.current = true;
+    setAway(false);
+    const box = scroller.current;
+    if (box !== null) box.scrollTop = box.scrollHeight;
+  }, []);
+
+  useLayoutEffect(() => {
+    known.current = firstKey;
+  }, [firstKey]);
+
+  useLayoutEffect(() => {
+    if (stuck.current && count > 0) list.current?.scrollToIndex(count - 1, { align: "end" });
+  }, [count]);
+
+  // A message of one's own is what one wants to see, wherever one was.
+  useEffect(() => {
+    if (lastKey !== undefined) toEnd();
+  }, [lastKey, toEnd]);
+
+  const onScroll = (offset: number): void => {
+    const handle = list.current;
+    if (handle === null) return;
+    const left = handle.scrollSize - handle.viewportSize - offset;
+    stuck.current = left < nearPx;
+    setAway(left > nearPx * 4);
+    if (offset < olderPx && hasOlder && !asking.current) {
+      asking.current = true;
+      loadOlder()
+        .catch(() => {})
+        .finally(() => {
+          asking.current = false;
+        });
+    }
+  };
+
+  const onResize = (): void => {
+    const box = scroller.current;
+    if (stuck.current && box !== null) box.scrollTop = box.scrollHeight;
+  };
+
+  return (
+    <div className="messages-frame">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
+      <section className="messages" ref={scroller} tabIndex={0} aria-label="Messages">
+        <Virtualizer
+          ref={list}
+          scrollRef={scroller}
+          data={rows}
+          shift={prepended}
+          bufferSize={400}
+          onScroll={onScroll}
+          onResize={onResize}
+        >
+          {(row: Row) => (
+            <div key={row.key} className={`row row-${row.kind}`}>
+              <RowView row={row} actions={actions} />
+            </div>
+          )}
+        </Virtualizer>
+      </section>
+      {away && <IconButton className="to-end" icon="down" label="To the latest message" onClick={toEnd} />}
+    </div>
+  );
+};
