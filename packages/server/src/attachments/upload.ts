@@ -74,9 +74,10 @@ const receive = async (
   actor: Actor,
   { raw, chatId, correlationId, signal, begun }: UploadRequest,
   admission: Admission,
-  { part, filename, type: declared }: Received,
+  { part, filename, type }: Received,
 ): Promise<Attachment> => {
   const { storage } = admission;
+  const declared = usableIn(storage, type);
   const limit = sizeLimit(deps.limits, declared.kind, admission.maxFileSizeMb);
   const sizeHint = Number(raw.headers["content-length"] ?? 0);
   if (limit === 0 || sizeHint - framingBytes > limit) throw tooLarge(limit);
@@ -89,15 +90,20 @@ const receive = async (
     const keep = declared.kind === "image" ? deps.thumbnails.max_decode_bytes : 0;
     const body = await openBody(part, { limit, keep });
     if (body.head.length === 0) throw invalid("The file is empty.");
-    const type = sniffedType(declared, body.head);
-    if (type === null) throw unsupported(declared.mime);
-    const row = await reserveAttachment(deps, actor, { chatId, filename, type, sizeHint, storage });
+    const sniffed = sniffedType(declared, body.head);
+    if (sniffed === null) throw unsupported(declared.mime);
+    const file = { chatId, filename, type: sniffed, sizeHint, storage };
+    const row = await reserveAttachment(deps, actor, file);
     begun();
-    return await storeFile(deps, { actor, row, type, body, storage, correlationId, signal });
+    return await storeFile(deps, { actor, row, type: sniffed, body, storage, correlationId, signal });
   } finally {
     release();
   }
 };
+
+/** No code interpreter reaches our own database: there a spreadsheet is searched (docs/retrieval.md). */
+const usableIn = ({ local }: Admission["storage"], type: FileType): FileType =>
+  local && type.purpose === "code_interpreter" ? { ...type, purpose: "file_search" } : type;
 
 const maxShownType = 100;
 

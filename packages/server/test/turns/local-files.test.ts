@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { newGate } from "../attachments/support.ts";
+import { newGate, upload } from "../attachments/support.ts";
+import { xlsx } from "../retrieval/documents.ts";
 import { eventually, type TestApp } from "../support/app.ts";
 import { modelEntry } from "../support/config.ts";
 import { textOf } from "../support/stream.ts";
@@ -156,10 +157,13 @@ describe("images and spreadsheets that lie in our own database", () => {
     expect(await stream.problem()).toMatchObject({ status: 415, code: "unsupported_media" });
   });
 
-  test("a spreadsheet is in no container", async () => {
-    await uploaded(app, chatId, "sheet");
-    await askAbout(app, chatId, "sum it up");
+  test("a spreadsheet is searched and in no container", async () => {
+    const bytes = xlsx("Fees", [["Membership", 120]]);
+    const type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+    expect((await upload(app, chatId, { filename: "fees.xlsx", type, bytes })).status).toBe(201);
+    await askAbout(app, chatId, "How much is the membership?");
     expect(toolsOf(app)).toEqual([]);
+    expect(messagesSent().at(-2)).toContain("> Membership | 120");
   });
 });
 
