@@ -481,6 +481,7 @@ create table usage_events (
 CREATE INDEX app_instances_seen_idx ON app_instances USING btree (last_seen_at);
 CREATE INDEX attachments_chat_cleanup_idx ON attachments USING btree (chat_id) WHERE cleanup_status::text = 'pending'::text;
 CREATE INDEX attachments_cleanup_idx ON attachments USING btree (cleanup_status, cleanup_updated_at) WHERE cleanup_status::text = ANY (ARRAY['pending'::character varying, 'failed'::character varying]::text[]);
+CREATE INDEX attachments_failed_idx ON attachments USING btree (chat_id) WHERE status::text = 'failed'::text AND deleted_at IS NULL;
 CREATE INDEX attachments_live_idx ON attachments USING btree (tenant_id, chat_id) WHERE deleted_at IS NULL;
 CREATE INDEX attachments_provider_file_idx ON attachments USING btree (chat_id, provider_file_id) WHERE provider_file_id IS NOT NULL;
 CREATE INDEX attachments_stale_idx ON attachments USING btree (updated_at) WHERE (status::text = ANY (ARRAY['pending'::character varying, 'uploaded'::character varying]::text[])) AND deleted_at IS NULL;

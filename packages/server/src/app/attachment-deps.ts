@@ -12,7 +12,6 @@ export const attachmentDeps = (parts: Parts, apiRoot: string): AttachmentRoutesD
     authorizer: parts.authorizer,
     policy: parts.policy,
     storage: parts.storage,
-    isLocal: ({ providerId }) => config.providers[providerId]?.storage_kind === "local",
     uploads: parts.uploads,
     metrics: parts.metrics,
     logger: parts.logger,

@@ -1,7 +1,7 @@
 import { attachmentCleanupHandler } from "../attachments/cleanup-attachment.ts";
 import { chatCleanupHandler } from "../attachments/cleanup-chat.ts";
 import { reviveForgottenCleanups } from "../attachments/cleanup-reconcile.ts";
-import { countBacklogAcrossTenants } from "../attachments/cleanup-scan-store.ts";
+import { countBacklogAcrossTenants, countFailedAcrossTenants } from "../attachments/cleanup-scan-store.ts";
 import type { FileKey } from "../attachments/cleanup-store.ts";
 import { reconcileProviders } from "../attachments/reconcile.ts";
 import { failStaleUploads } from "../attachments/stale.ts";
@@ -71,7 +71,7 @@ export const cleanupJobs = (parts: CleanupParts): readonly LeaderJob[] => {
   return [...(worker.enabled ? [cleanup] : []), ...(reconcile.enabled ? [providers] : [])];
 };
 
-/** Starts the jobs, and the gauge of what is still owed. */
+/** Starts the jobs, and the gauges of what is still owed and what failed. */
 export const startCleanup = (parts: CleanupParts, direct: DirectConnection, opened: Opened[]): void => {
   const { db, metrics, logger } = parts;
   for (const job of cleanupJobs(parts)) {
@@ -82,11 +82,12 @@ export const startCleanup = (parts: CleanupParts, direct: DirectConnection, open
       const { pending, failed } = await countBacklogAcrossTenants(db);
       metrics.set("cleanup_backlog", { state: "pending", resource_type: "file" }, pending);
       metrics.set("cleanup_backlog", { state: "failed", resource_type: "file" }, failed);
+      metrics.set("attachments_failed", {}, await countFailedAcrossTenants(db));
     },
     {
       intervalMs: gaugeIntervalMs,
       firstDelayMs: 0,
-      onError: (error) => logger.warn({ err: error }, "cleanup backlog not available"),
+      onError: (error) => logger.warn({ err: error }, "gauges of attachments not available"),
     },
   );
   opened.push({ name: "cleanup backlog", close: gauge.stop });

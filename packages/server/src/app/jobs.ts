@@ -12,6 +12,9 @@ export interface LeaderJob {
   readonly run: (signal: AbortSignal) => Promise<unknown>;
 }
 
+/** A job that waited for a day to begin would not run at all where processes are replaced more often. */
+const maxFirstDelayMs = 300_000;
+
 /**
  * Runs a job on one process at a time: the lock is taken for each run and only saves work, since every
  * row is handled by a conditional update. The signal fires on stop and when the lock is lost.
@@ -47,7 +50,7 @@ export const startLeaderJob = (
     },
     {
       intervalMs: job.intervalMs,
-      firstDelayMs: Math.random() * job.intervalMs,
+      firstDelayMs: Math.random() * Math.min(job.intervalMs, maxFirstDelayMs),
       onError: (error) => logger.error({ err: error, job: job.name }, "leader job failed"),
     },
   );

@@ -23,7 +23,11 @@ export const openLocalFiles = (
     onError: (error) => logger.warn({ err: error }, "documents not indexed, tried again"),
   });
   opened.push({ name: "document indexer", close: () => indexer.stop() });
-  return (labels) => createLocalStorage({ db, indexer, ...labels });
+  return (labels) => {
+    const own = config.providers[labels.providerId]?.timeouts.upload_timeout_secs;
+    const uploadTimeoutMs = (own ?? config.egress.upload_timeout_secs) * 1_000;
+    return createLocalStorage({ db, indexer, uploadTimeoutMs, ...labels });
+  };
 };
 
 // Second key of the advisory lock (ops.md §8).

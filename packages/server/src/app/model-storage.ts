@@ -17,7 +17,7 @@ export const modelStorage = (
   if (found === null) return null;
   return {
     backend: found.storageBackend,
-    local: config.providers[found.providerId]?.storage_kind === "local",
+    local: found.local,
     filters: config.providers[providerId]?.supports_file_search_filters === true,
   };
 };

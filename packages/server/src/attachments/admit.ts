@@ -19,8 +19,6 @@ export interface Admission {
 export interface AdmitDeps {
   readonly policy: Pick<PolicyService, "resolve">;
   readonly storage: Pick<StorageRegistry, "forModelProvider">;
-  /** Whether a storage is our own database (docs/retrieval.md). */
-  readonly isLocal: (storage: ProviderStorage) => boolean;
 }
 
 /**
@@ -46,7 +44,7 @@ export const admitUpload = async (
     maxFileSizeMb,
     codeInterpreter: toolSupport.codeInterpreter && !snapshot.killSwitches.disableCodeInterpreter,
     images: !snapshot.killSwitches.disableImages,
-    local: deps.isLocal(storage),
+    local: storage.local,
   };
 };
 

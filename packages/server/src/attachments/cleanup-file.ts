@@ -47,8 +47,9 @@ export const cleanUpFile = async (
       const context = { tenantId: task.tenantId, correlationId: task.correlationId, signal };
       const { vectorStoreId: store, providerFileId: id } = file;
       if (id === null) return;
-      if (store !== null) await storage.stores.removeFile(context, store, id);
+      const refusal = store === null ? null : await refusalOf(storage.stores.removeFile(context, store, id));
       await storage.files.delete(context, id);
+      if (refusal !== null) throw refusal;
     });
     if (failure === "deferred") return "Deferred";
     if (failure !== null) return recordFailure(deps, key, failure);
@@ -58,6 +59,17 @@ export const cleanUpFile = async (
   deps.metrics.observe("cleanup_latency_ms", { op: "file" }, latencyMs);
   if (file.providerFileId !== null) deps.metrics.count("cleanup_completed", { resource_type: "file" });
   return "Done";
+};
+
+/** A refusal for good: no other attempt will change it, so it must not keep the bytes where they are. */
+const refusalOf = async (removal: Promise<void>): Promise<StorageError | null> => {
+  try {
+    await removal;
+    return null;
+  } catch (error) {
+    if (error instanceof StorageError && !error.retryable) return error;
+    throw error;
+  }
 };
 
 const recordFailure = async (

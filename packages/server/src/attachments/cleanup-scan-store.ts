@@ -162,6 +162,20 @@ export interface Backlog {
 export const countBacklogAcrossTenants = async (db: Queryable): Promise<Backlog> =>
   (await db.query<Backlog>(countBacklog)).rows[0] ?? { pending: 0, failed: 0, oldestPendingSecs: null };
 
+// attachments_failed_idx.
+const countFailed: Statement = {
+  name: "attachments_scan_failed",
+  text: `
+    select count(*)::int as failed
+    from attachments
+    where status = 'failed'
+      and deleted_at is null`,
+};
+
+/** How many uploads of all tenants have failed and are still shown as such. */
+export const countFailedAcrossTenants = async (db: Queryable): Promise<number> =>
+  (await db.query<{ failed: number }>(countFailed)).rows[0]?.failed ?? 0;
+
 // A file's name says no tenant.
 const scanOwned: Statement = {
   name: "attachments_scan_owned",

@@ -52,14 +52,24 @@ const settleFailure = async (deps: FailDeps, tx: Tx, upload: FailedUpload): Prom
   // Files of a deleted chat are the business of its own cleanup, which may be over (outbox.md §10).
   const chatDeletedAt = await findDeletionOfChat(tx, row.tenantId, row.chatId);
   if (chatDeletedAt === null) return enqueueCleanup(deps, tx, upload, lostAt);
-  await deps.outbox.enqueueChatCleanup(tx, {
+  await cleanUpChatAgain(deps, tx, row, chatDeletedAt);
+};
+
+/** Has the cleanup of a deleted chat look once more: something of it has come to a provider since. */
+export const cleanUpChatAgain = async (
+  { outbox }: Pick<FailDeps, "outbox">,
+  tx: Tx,
+  chat: Pick<AttachmentKey, "tenantId" | "chatId">,
+  chatDeletedAt: string,
+): Promise<void> => {
+  await outbox.enqueueChatCleanup(tx, {
     reason: "chat_soft_delete",
-    tenant_id: row.tenantId,
-    chat_id: row.chatId,
+    tenant_id: chat.tenantId,
+    chat_id: chat.chatId,
     system_request_id: randomUUID(),
     chat_deleted_at: wireMillis(chatDeletedAt),
   });
-  tx.afterCommit(deps.outbox.flush);
+  tx.afterCommit(outbox.flush);
 };
 
 const enqueueCleanup = async (

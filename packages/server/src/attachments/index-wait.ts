@@ -4,6 +4,8 @@ import type { IndexStatus, ProviderStorage, StorageContext } from "../providers/
 /** Delays between looks at an index under way, in ms: 0.5 s, doubling to 5 s (attachments.md §8). */
 const firstMs = 500;
 const longestMs = 5_000;
+/** What the last look may take: none may hold the upload for as long as a provider's other calls. */
+const lookMs = 1_000;
 
 export interface Indexed {
   readonly storeId: string;
@@ -29,8 +31,10 @@ export const waitForIndex = async (
     if (left <= 0) break;
     await sleep(Math.min(wait, left), context.signal);
     context.signal?.throwIfAborted();
+    const over = AbortSignal.timeout(Math.max(lookMs, Math.ceil(giveUpAt - performance.now())));
+    const signal = context.signal === undefined ? over : AbortSignal.any([context.signal, over]);
     status = await storage.stores
-      .fileStatus(context, file.storeId, file.providerFileId)
+      .fileStatus({ ...context, signal }, file.storeId, file.providerFileId)
       .catch((): IndexStatus => "unknown");
   }
   context.signal?.throwIfAborted();

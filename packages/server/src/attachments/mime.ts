@@ -77,6 +77,9 @@ export const fileTypes: readonly FileType[] = [
   image("gif", "gif"),
 ];
 
+/** Its rows say nothing in a summary: it never gets one (attachments.md §15). */
+export const isSpreadsheet = ({ extension }: FileType): boolean => extension === "xlsx";
+
 const byMime: ReadonlyMap<string, FileType> = new Map(fileTypes.map((type) => [type.mime, type]));
 
 const furtherExtensions = {

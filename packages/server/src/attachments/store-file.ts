@@ -11,7 +11,7 @@ import type { OpenedBody } from "./body.ts";
 import { type FailDeps, failUpload, storageRefusal } from "./fail.ts";
 import { waitForIndex } from "./index-wait.ts";
 import { chatLimit, type UploadLimits } from "./limits.ts";
-import type { FileType } from "./mime.ts";
+import { type FileType, isSpreadsheet } from "./mime.ts";
 import { storageLimitExceeded } from "./reserve.ts";
 import { makeThumbnail, type ThumbnailLimits } from "./thumbnail.ts";
 import {
@@ -152,7 +152,7 @@ const markReady = (
     if (type.kind === "image") await addImageBytes(tx, actor, ready.sizeBytes);
     if (type.purpose !== "file_search") return ready;
     await countIndexedFiles(tx, row, 1);
-    if (!deps.docSummaries || type.extension === "xlsx") return ready;
+    if (!deps.docSummaries || isSpreadsheet(type)) return ready;
     await deps.outbox.enqueueDocSummary(tx, {
       tenant_id: row.tenantId,
       chat_id: row.chatId,

@@ -90,11 +90,12 @@ const receive = async (
     const keep = declared.kind === "image" ? deps.thumbnails.max_decode_bytes : 0;
     const body = await openBody(part, { limit, keep });
     if (body.head.length === 0) throw invalid("The file is empty.");
-    const type = sniffedType(declared, body.head);
-    if (type === null) throw unsupported(declared.mime);
-    const row = await reserveAttachment(deps, actor, { chatId, filename, type, sizeHint, storage });
+    const sniffed = sniffedType(declared, body.head);
+    if (sniffed === null) throw unsupported(declared.mime);
+    const file = { chatId, filename, type: sniffed, sizeHint, storage };
+    const row = await reserveAttachment(deps, actor, file);
     begun();
-    return await storeFile(deps, { actor, row, type, body, storage, correlationId, signal });
+    return await storeFile(deps, { actor, row, type: sniffed, body, storage, correlationId, signal });
   } finally {
     release();
   }

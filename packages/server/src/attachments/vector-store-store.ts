@@ -108,6 +108,39 @@ export const setStoreId = async (
   row: { readonly id: string; readonly vectorStoreId: string },
 ): Promise<boolean> => (await tx.query(setId, [tenantId, chatId, row.id, row.vectorStoreId])).rowCount === 1;
 
+const keep: Statement = {
+  name: "vector_store_keep_for_cleanup",
+  text: `
+    insert into chat_vector_stores as s (id, tenant_id, chat_id, provider, provider_id, vector_store_id)
+    select $1, c.tenant_id, c.id, $4, $5, $6
+    from chats c
+    where c.tenant_id = $2
+      and c.id = $3
+      and c.deleted_at is not null
+    on conflict (tenant_id, chat_id) do update
+    set
+      vector_store_id = excluded.vector_store_id,
+      provider = excluded.provider,
+      provider_id = excluded.provider_id
+    where s.tenant_id = $2
+      and s.vector_store_id is null`,
+};
+
+/** Gives a deleted chat the row of a store that is still to be deleted; false when the chat lives, or has another. */
+export const keepStoreForCleanup = async (
+  tx: Tx,
+  { tenantId, chatId }: StoreOwner,
+  row: {
+    readonly id: string;
+    readonly backend: string;
+    readonly providerId: string;
+    readonly vectorStoreId: string;
+  },
+): Promise<boolean> => {
+  const values = [row.id, tenantId, chatId, row.backend, row.providerId, row.vectorStoreId];
+  return (await tx.query(keep, values)).rowCount === 1;
+};
+
 const removePlaceholder: Statement = {
   name: "vector_store_remove_placeholder",
   text: `

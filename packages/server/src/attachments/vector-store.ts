@@ -1,16 +1,19 @@
+import { findDeletionOfChat } from "../chats/store.ts";
 import type { Db } from "../db/pool.ts";
-import { inTransaction } from "../db/tx.ts";
+import { inTransaction, type Tx } from "../db/tx.ts";
 import { AppError } from "../errors.ts";
 import { uuidV4 } from "../lib/id.ts";
 import { sleep } from "../lib/sleep.ts";
 import type { ProviderStorage, StorageContext } from "../providers/storage-contract.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { attachmentNotFound } from "./attachment.ts";
+import { cleanUpChatAgain, type FailDeps } from "./fail.ts";
 import {
   type Claim,
   deletePlaceholder,
   findStore,
   insertPlaceholder,
+  keepStoreForCleanup,
   type StoreOwner,
   type StoreRow,
   setStoreId,
@@ -19,6 +22,7 @@ import {
 
 export interface VectorStoreDeps {
   readonly db: Db;
+  readonly outbox: FailDeps["outbox"];
   readonly logger: Logger;
 }
 
@@ -98,25 +102,44 @@ const create = async (
   if (await inTransaction(deps.db, (tx) => setStoreId(tx, owner, { id: claim.id, vectorStoreId: made }))) {
     return made;
   }
-  await removeUnused(deps, storage, context, made);
+  await removeUnused(deps, owner, storage, context, made);
   const row = await findStore(deps.db, owner);
   const id = row === null ? null : await idOf(row, storage);
-  if (id !== null) return id;
+  if (id !== null && id !== made) return id;
   await takeBack();
   throw attachmentNotFound();
 };
 
-/** A store that no row knows; reconciliation deletes what is left of it (attachments.md §13). */
+/** A store that no row knows. One of a deleted chat that stays is left to the chat's cleanup (attachments.md §12). */
 const removeUnused = async (
-  { logger }: VectorStoreDeps,
+  deps: VectorStoreDeps,
+  owner: StoreOwner,
   storage: ProviderStorage,
   { tenantId, correlationId }: StorageContext,
   storeId: string,
 ): Promise<void> => {
+  const facts = { provider: storage.providerId, processing_stage: "upload" };
   try {
     // Also for a client that has left: the signal of the upload does not count here.
     await storage.stores.delete({ tenantId, correlationId }, storeId);
   } catch {
-    logger.warn({ provider: storage.providerId, processing_stage: "upload" }, "unused vector store is left");
+    const kept = await inTransaction(deps.db, (tx) => leaveToCleanup(deps, tx, owner, storage, storeId));
+    // Reconciliation deletes what no row tells of (attachments.md §13).
+    deps.logger.warn({ ...facts, kept }, "unused vector store is left");
   }
+};
+
+const leaveToCleanup = async (
+  deps: VectorStoreDeps,
+  tx: Tx,
+  owner: StoreOwner,
+  { storageBackend: backend, providerId }: ProviderStorage,
+  vectorStoreId: string,
+): Promise<boolean> => {
+  const chatDeletedAt = await findDeletionOfChat(tx, owner.tenantId, owner.chatId);
+  if (chatDeletedAt === null) return false;
+  const row = { id: uuidV4(), backend, providerId, vectorStoreId };
+  if (!(await keepStoreForCleanup(tx, owner, row))) return false;
+  await cleanUpChatAgain(deps, tx, owner, chatDeletedAt);
+  return true;
 };

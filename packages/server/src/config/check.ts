@@ -238,6 +238,11 @@ const warn: Rule = (config) => [
     "is not below orphan_watchdog.timeout_secs: a silent provider looks like a dead process",
   ),
   ...unless(
+    config.egress.upload_timeout_secs < config.cleanup_worker.stale_in_progress_timeout_secs,
+    "egress.upload_timeout_secs",
+    "is not below cleanup_worker.stale_in_progress_timeout_secs: a slow upload is taken for one whose process died",
+  ),
+  ...unless(
     config.auth.disabled || config.auth.mode !== "static" || config.auth.tokens.length > 0,
     "auth.tokens",
     "is empty: every request will be refused",

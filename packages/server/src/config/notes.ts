@@ -311,7 +311,8 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   "egress.request_timeout_secs": "wait for the response headers",
   "egress.non_streaming_timeout_secs": "wait for a whole answer that is not streamed",
   "egress.idle_timeout_secs": "longest silence in a stream; best below `orphan_watchdog.timeout_secs`",
-  "egress.upload_timeout_secs": "wait for a file upload",
+  "egress.upload_timeout_secs":
+    "wait for a file upload; best below `cleanup_worker.stale_in_progress_timeout_secs`",
   "egress.max_body_mb": "MiB of the largest answer that is read",
   "egress.allow_http_upstream": "allow providers without TLS",
   "retention.chat_grace_days": "days from a chat's deletion to its purge; 0 = never",

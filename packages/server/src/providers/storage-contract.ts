@@ -64,6 +64,8 @@ export interface ProviderStorage {
   readonly providerId: string;
   /** Label stored on rows (`providers.*.storage_backend`). */
   readonly storageBackend: string;
+  /** Our own database: no provider can read its files, we search them ourselves (docs/retrieval.md). */
+  readonly local: boolean;
   readonly files: FileStorage;
   readonly stores: VectorStores;
 }

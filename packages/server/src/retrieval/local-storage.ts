@@ -34,6 +34,8 @@ export interface LocalStorageOptions {
   readonly providerId: string;
   /** Label stored on rows. */
   readonly storageBackend: string;
+  /** `egress.upload_timeout_secs`: a client that stops sending must not keep its permit (attachments.md §13). */
+  readonly uploadTimeoutMs?: number;
 }
 
 /** Most documents are indexed by then, and their upload need not ask again. */
@@ -44,12 +46,17 @@ const indexedAtOnceMs = 1_000;
  * and attachment are those in the file's name (attachments.md §4), and the file goes with either of them.
  */
 export const createLocalStorage = (options: LocalStorageOptions): ProviderStorage => {
-  const { db, indexer, providerId, storageBackend } = options;
+  const { db, indexer, providerId, storageBackend, uploadTimeoutMs = 300_000 } = options;
   return {
     providerId,
     storageBackend,
+    local: true,
     files: {
-      upload: (context: OwnedContext, file) => upload(db, providerId, context, file),
+      upload: async (context: OwnedContext, file) => {
+        const over = AbortSignal.timeout(uploadTimeoutMs);
+        const signal = context.signal === undefined ? over : AbortSignal.any([context.signal, over]);
+        return upload(db, providerId, { ...context, signal }, file);
+      },
       delete: ({ tenantId }: OwnedContext, id) =>
         answered(async () => {
           if (!isUuid(id)) return;

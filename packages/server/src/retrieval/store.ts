@@ -200,28 +200,3 @@ export async function* listObjects(
     after = [last.createdAt, last.id];
   }
 }
-
-const unowned: Statement = {
-  name: "local_files_unowned",
-  text: `
-    select f.id, f.tenant_id as "tenantId", f.provider_id as "providerId"
-    from local_files f
-    join attachments a on a.id = f.attachment_id and a.chat_id = f.chat_id and a.tenant_id = f.tenant_id
-    where f.created_at < now() - $1 * interval '1 second'
-      and a.provider_file_id is distinct from f.id::text
-    order by f.created_at
-    limit $2`,
-};
-
-export interface UnownedFile {
-  readonly id: string;
-  readonly tenantId: TenantId;
-  readonly providerId: string;
-}
-
-/** Files older than the grace that no attachment names, across tenants: ids only (data.md §5). */
-export const findUnownedFiles = async (
-  db: Queryable,
-  graceSecs: number,
-  limit: number,
-): Promise<UnownedFile[]> => (await db.query<UnownedFile>(unowned, [graceSecs, limit])).rows;

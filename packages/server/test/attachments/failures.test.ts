@@ -99,6 +99,26 @@ describe("a provider that fails (attachments.md §8)", () => {
     expect(await cleanupEvents(app.db, chatId)).toHaveLength(1);
   });
 
+  test("a status that never comes does not hold the upload beyond the time it waits for its index", async () => {
+    const impatient = await startUploadApp({
+      database: app.database,
+      simulator: app.simulator,
+      config: { rag: { index_wait_secs: 1 } },
+    });
+    const gate = newGate();
+    app.simulator.setState({
+      indexing: { status: "completed", polls: 1_000 },
+      fail: { poll: { times: 1, gate } },
+    });
+    try {
+      const { status, body } = await upload(impatient, chatId);
+      expect([status, body.status]).toEqual([201, "ready"]);
+    } finally {
+      app.simulator.open(gate);
+      await impatient.close();
+    }
+  }, 10_000);
+
   test("a creator that fails takes its placeholder back: the next upload makes the store", async () => {
     app.simulator.setState({ fail: { store_creation: { times: 1, status: 500 } } });
     expect((await upload(app, chatId)).status).toBe(502);

@@ -18,6 +18,7 @@ import {
   deletePlaceholder,
   findStore,
   insertPlaceholder,
+  keepStoreForCleanup,
   setStoreId,
   takeOverPlaceholder,
 } from "../../src/attachments/vector-store-store.ts";
@@ -89,6 +90,10 @@ const statements: readonly (readonly [string, (db: Tx) => Promise<unknown>])[] =
   ["a placeholder", (db) => insertPlaceholder(db, row, { id: row.id, backend: "s", providerId: "s" })],
   ["a take-over", (db) => takeOverPlaceholder(db, row)],
   ["the store's id", (db) => setStoreId(db, row, { id: row.id, vectorStoreId: "v" })],
+  [
+    "a store left to cleanup",
+    (db) => keepStoreForCleanup(db, row, { id: row.id, backend: "s", providerId: "s", vectorStoreId: "v" }),
+  ],
   ["a placeholder taken back", (db) => deletePlaceholder(db, row, claim)],
   ["the number of files", (db) => countIndexedFiles(db, row, 1)],
   ["image bytes of today", (db) => imageBytesToday(db, actor)],

@@ -99,6 +99,27 @@ describe("a deleted attachment (outbox.md §10)", () => {
     expect((await cleanupEvents(app.db)).dead).toEqual(["max attempts (5) reached"]);
   });
 
+  test("whose removal from the store is refused for good is deleted all the same, and stays a debt", async () => {
+    const { chatId, attachmentId } = await deletedFile();
+    app.simulator.setState({ fail: { removal: { times: 1_000, status: 405 } } });
+    await cleanUp(chatId, attachmentId);
+    expect(app.simulator.held().files).toEqual([]);
+    expect(await cleanupOf(app.db, chatId)).toMatchObject([
+      { cleanupStatus: "failed", attempts: 1, error: expect.stringContaining("HTTP 405") },
+    ]);
+  });
+
+  test("whose removal from the store fails for now is not deleted before it has left it", async () => {
+    const { chatId, attachmentId, fileIds } = await deletedFile();
+    app.simulator.setState({ fail: { removal: { times: 3, status: 503 } } });
+    await cleanUp(chatId, attachmentId);
+    expect(deletions().map((path) => path.endsWith(`/files/${fileIds[0]}`) && path.split("/")[2])).toEqual([
+      ...Array(4).fill("vector_stores"),
+      "files",
+    ]);
+    expect(await cleanupOf(app.db, chatId)).toMatchObject([{ cleanupStatus: "done", attempts: 1 }]);
+  });
+
   test.each([404, 410])("%i is success", async (status) => {
     const { chatId, attachmentId } = await deletedFile();
     app.simulator.setState({ fail: { deletion: { times: 1_000, status } } });

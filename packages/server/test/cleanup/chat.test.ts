@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { upload } from "../attachments/support.ts";
 import { eventually, startTestApp, type TestApp } from "../support/app.ts";
 import { callers } from "../support/config.ts";
 import {
@@ -225,6 +226,24 @@ describe("a deleted chat (outbox.md §10)", () => {
     expect(app.simulator.held().files).toEqual([]);
   }, 30_000);
 });
+
+test("a store that an upload made for a deleted chat and could not delete again is deleted by the chat's cleanup", async () => {
+  const chatId = await app.createChat();
+  app.simulator.setState({ fail: { store_creation: { times: 1, gate: "made", after: true } } });
+  const uploading = upload(app, chatId);
+  await app.simulator.arrived("made");
+  await remove(chatId);
+  // The placeholder is gone by now, so nothing tells of the store.
+  await eventually(async () => (await storeRows(app.db, chatId)) === 0);
+  app.simulator.setState({ fail: { store_deletion: { times: 3, status: 503 } } });
+  app.simulator.open("made");
+  expect((await uploading).status).toBe(404);
+  await app.db.query("update attachments set updated_at = now() - interval '1 day' where chat_id = $1", [
+    chatId,
+  ]);
+  expect(await receipts(chatId, 1)).toMatchObject([{ files_deleted: 1, stores_deleted: 1 }]);
+  expect(app.simulator.held()).toEqual({ files: [], vector_stores: [] });
+}, 30_000);
 
 /** Delivers a chat's cleanup event again, as after a crash before its acknowledgement. */
 const redeliver = (chatId: string, change: object = {}): Promise<void> =>

@@ -299,8 +299,15 @@ test("the jobs and locks of ops.md §8; reconciliation is off unless asked for",
   return providers.close();
 });
 
-test("the backlog is a gauge", async () => {
+test("the backlog and the failed uploads are gauges", async () => {
   const chatId = await app.createChat();
+  const { rows } = await app.db.query<{ failed: number }>(
+    "select count(*)::int as failed from attachments where status = 'failed' and deleted_at is null",
+  );
+  const failed = (rows[0]?.failed ?? 0) + 2;
+  await insertAttachment(app.db, chatId, { fileId: null, status: "failed" });
+  await insertAttachment(app.db, chatId, { fileId: "f0", status: "failed", cleanupStatus: "done" });
+  await insertAttachment(app.db, chatId, { fileId: null, status: "failed", deleted: true });
   await insertAttachment(app.db, chatId, { fileId: "f1", cleanupStatus: "failed", deleted: true });
   await insertAttachment(app.db, chatId, { fileId: "f2", cleanupStatus: "pending", deleted: true });
   const other = await startTestApp({
@@ -313,7 +320,8 @@ test("the backlog is a gauge", async () => {
       const text = await (await fetch(`${other.opsBase}/metrics`)).text();
       return (
         /cleanup_backlog\{[^}]*state="failed"[^}]*\} 1\b/.test(text) &&
-        /cleanup_backlog\{[^}]*state="pending"[^}]*\} 1\b/.test(text)
+        /cleanup_backlog\{[^}]*state="pending"[^}]*\} 1\b/.test(text) &&
+        new RegExp(`^\\w*attachments_failed(\\{.*\\})? ${failed}$`, "m").test(text)
       );
     });
   } finally {

@@ -217,6 +217,12 @@ describe("doubtful, but allowed", () => {
       ["egress.idle_timeout_secs"],
     ],
     ["a provider may be silent a little shorter", { "egress.idle_timeout_secs": 299 }, []],
+    [
+      "an upload may take as long as one whose process died",
+      { "egress.upload_timeout_secs": 900 },
+      ["egress.upload_timeout_secs"],
+    ],
+    ["an upload may take a little less", { "egress.upload_timeout_secs": 899 }, []],
     ["nobody has a token", { "auth.tokens": [] }, ["auth.tokens"]],
     [
       "the development token on a public address",

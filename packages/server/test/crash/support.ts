@@ -179,6 +179,14 @@ export const waitingForLocks = async (db: Db): Promise<number> => {
   return pid;
 };
 
+/** Ends a session of a process that is dead, whatever it waits for; its transaction is rolled back. */
+export const endSession = async (db: Db, pid: number): Promise<void> => {
+  await db.query("select pg_terminate_backend($1)", [pid]);
+  await eventually(
+    async () => (await db.query("select from pg_stat_activity where pid = $1", [pid])).rowCount === 0,
+  );
+};
+
 /** Resolves as soon as the query finds a row. */
 export const found = (db: Db, query: string, values: unknown[] = []): Promise<void> =>
   eventually(async () => (await db.query(query, values)).rowCount > 0);

@@ -17,6 +17,10 @@ const tables = [
   "quota_usage",
   "message_reactions",
   "turn_events",
+  "local_stores",
+  "local_files",
+  "local_file_pieces",
+  "local_chunks",
 ];
 
 /** Select ids only, across tenants (data.md §5 rule 4). */
@@ -25,6 +29,7 @@ const scans = new Set([
   "attachments_scan_stale",
   "attachments_scan_forgotten",
   "attachments_scan_backlog",
+  "attachments_scan_failed",
   "attachments_scan_owned",
   "attachments_scan_debt",
   "vector_stores_scan_known",
@@ -34,6 +39,7 @@ const scans = new Set([
   "chat_scan_deleted",
   "chat_find_across_tenants",
   "quota_scan_expired",
+  "local_files_next",
 ]);
 
 /** The query block that begins at the table's name: to the end of its parenthesis, union or text. */

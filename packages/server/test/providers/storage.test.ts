@@ -2,7 +2,7 @@ import { createServer } from "node:http";
 import { afterEach, describe, expect, test } from "vitest";
 import type { StorageError } from "../../src/providers/storage-contract.ts";
 import { collect, context, failureOf, type StorageWorld, storageWorld, upload } from "./storage-support.ts";
-import { entry, otherTenant, registryOf } from "./support.ts";
+import { entry, otherTenant, recordTelemetry, registryOf } from "./support.ts";
 
 const opened: { close(): Promise<void> }[] = [];
 afterEach(async () => {
@@ -260,6 +260,60 @@ test("an answer without what was asked for is response_parse_error", async () =>
   for (const error of await Promise.all(calls)) {
     expect(error).toMatchObject({ code: "response_parse_error", retryable: true });
   }
+});
+
+/** A provider that gives every call this answer. */
+const answering = async (status: number, body: unknown) => {
+  const server = createServer((request, response) => {
+    request.resume();
+    request.on("end", () => response.writeHead(status).end(JSON.stringify(body)));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  opened.push({ close: async () => void server.close() });
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  const telemetry = recordTelemetry();
+  const providers = registryOf({ p: entry(address.port, { storage_kind: "openai" }) }, { telemetry });
+  opened.push(providers);
+  const storage = providers.storage.byProviderId("p");
+  if (storage === null) throw new Error("no storage");
+  return { storage, telemetry };
+};
+
+// Columns and events have 128 characters (data.md §2.4, outbox.md §4.2): a longer id could never be deleted again.
+test.each([
+  ["of 129 characters", "f".repeat(129)],
+  ["with a NUL", "file-\0"],
+  ["with a blank", "file 1"],
+])("an id %s is none we could keep", async (_name, id) => {
+  const { storage } = await answering(200, { id });
+  for (const call of [storage.stores.create(context), storage.files.upload(context, upload("x"))]) {
+    expect(await failureOf(call)).toMatchObject({ code: "response_parse_error" });
+  }
+});
+
+test("an id of 128 characters is kept", async () => {
+  const id = "f".repeat(128);
+  const { storage } = await answering(200, { id });
+  expect(await storage.stores.create(context)).toBe(id);
+});
+
+test("details do not repeat the ids a call was about, whatever they look like", async () => {
+  const [file, store] = ["assistant-9f8e7d", "7b1c/2 d"];
+  const message = `No file ${file} in ${store} (${encodeURIComponent(store)}).`;
+  const { storage, telemetry } = await answering(400, { error: { message } });
+  const { files, stores } = storage;
+  const inStore = [
+    stores.addFile(context, store, file, {}),
+    stores.fileStatus(context, store, file),
+    stores.removeFile(context, store, file),
+  ];
+  for (const { detail } of await Promise.all(inStore.map(failureOf))) {
+    expect(detail).toContain("No file [provider_id] in [provider_id] ([provider_id]).");
+  }
+  for (const id of [file, store, encodeURIComponent(store)]) expect(telemetry.lines.join()).not.toContain(id);
+  expect((await failureOf(files.delete(context, file))).detail).not.toContain(file);
+  expect((await failureOf(stores.delete(context, store))).detail).not.toContain(store);
 });
 
 test("details show no credential, host or provider id", async () => {

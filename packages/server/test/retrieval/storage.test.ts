@@ -390,3 +390,21 @@ test("the sweep removes what no attachment names, and nothing else", async () =>
     }),
   ).toHaveLength(1);
 });
+
+test("the sweep removes stores that no chat has, and no other", async () => {
+  const chat = await createChat(database.db);
+  const { storeId: kept } = await addDocument(database.db, storage, chat, { content: "needle" });
+  await database.db.query(
+    `insert into chat_vector_stores (id, tenant_id, chat_id, vector_store_id, provider, provider_id)
+     values ($1, $2, $3, $4, 'local', 'p')`,
+    [randomUUID(), chat.tenantId, chat.chatId, kept],
+  );
+  const forgotten = await storage.stores.create(contextOf(chat));
+  const storesOf = async (): Promise<string[]> =>
+    (await all(storage.stores.list(contextOf(chat)))).map(({ id }) => id);
+  await sweepLocalFiles(database.db, { graceSecs: 3_600, limit: 1_000 });
+  expect(await storesOf()).toEqual([kept, forgotten]);
+  await database.db.query("update local_stores set created_at = created_at - interval '2 hours'");
+  await sweepLocalFiles(database.db, { graceSecs: 3_600, limit: 1_000 });
+  expect(await storesOf()).toEqual([kept]);
+});

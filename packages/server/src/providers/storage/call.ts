@@ -11,6 +11,8 @@ export interface StorageRequest {
   readonly endpoint: StorageEndpoint;
   readonly method: "POST" | "GET" | "DELETE";
   readonly path: string;
+  /** What the provider calls the objects it is about: in no log line (attachments.md §1). */
+  readonly ids?: readonly string[];
   /** Sent as JSON. */
   readonly json?: unknown;
   /** Whether repeating it does no harm (providers.md §8.3). */
@@ -31,14 +33,15 @@ export const storageCall = (
   context: StorageContext,
   request: StorageRequest,
 ): Promise<StorageAnswer> => {
-  const { json } = request;
-  return send(upstream, context, {
+  const { json, ids = [] } = request;
+  const sent: EgressRequest = {
     ...egressRequest(upstream, context, request),
     body: json === undefined ? null : JSON.stringify(json),
     contentType: json === undefined ? null : "application/json",
     retry: request.repeatable === true ? repeatableRetry : noRetry,
     totalTimeoutMs: upstream.limits.storageTimeoutMs,
-  }).answer;
+  };
+  return send(upstream, context, sent, ids).answer;
 };
 
 /**
@@ -55,13 +58,14 @@ export const storageUpload = async (
     maxBytes: upstream.limits.maxBodyBytes,
     onFailed: (cause) => call.abort(cause === "source" ? sourceFailed : tooLarge),
   });
-  const { answer, call } = send(upstream, context, {
+  const sent: EgressRequest = {
     ...egressRequest(upstream, context, { endpoint: "files", method: "POST", path }),
     body: form.body,
     contentType: form.contentType,
     retry: noRetry,
     totalTimeoutMs: upstream.limits.uploadTimeoutMs,
-  });
+  };
+  const { answer, call } = send(upstream, context, sent, []);
   try {
     return { ...(await answer), bytes: form.bytes };
   } catch (error) {
@@ -94,12 +98,13 @@ const send = (
   upstream: Upstream,
   { signal = new AbortController().signal }: StorageContext,
   request: EgressRequest,
+  ids: readonly string[],
 ): { readonly answer: Promise<StorageAnswer>; readonly call: EgressCall } => {
   const { promise, resolve, reject } = Promise.withResolvers<StorageAnswer>();
   const chunks: Buffer[] = [];
   let status = 0;
   const errorOf = (failure: CallFailure): StorageError => {
-    const error = storageError(failure, call.confidential);
+    const error = storageError(failure, call.confidential, ids);
     logFailure(upstream, request, error);
     return error;
   };

@@ -32,10 +32,11 @@ export function httpStorage(
   const remove = async (
     context: StorageContext,
     endpoint: StorageEndpoint,
-    ...segments: readonly string[]
+    segments: readonly string[],
+    ids: readonly string[],
   ): Promise<void> => {
     try {
-      await call(context, { endpoint, method: "DELETE", path: pathOf(segments), repeatable: true });
+      await call(context, { endpoint, method: "DELETE", path: pathOf(segments), ids, repeatable: true });
     } catch (error) {
       if (!isGone(error)) throw error;
     }
@@ -54,7 +55,7 @@ export function httpStorage(
         const answer = await storageUpload(upstreamFor(context), context, pathOf(["files"]), file);
         return { providerFileId: idOf(answer), bytes: answer.bytes };
       },
-      delete: (context, id) => remove(context, "file_delete", "files", id),
+      delete: (context, id) => remove(context, "file_delete", ["files", id], [id]),
       list: (context) => list(context, "files", { purpose: "assistants", limit: "1000" }),
     },
     stores: {
@@ -65,13 +66,23 @@ export function httpStorage(
       addFile: async (context, storeId, fileId, attributes) => {
         const path = pathOf(["vector_stores", storeId, "files"]);
         const json = { file_id: fileId, attributes };
-        return statusOf(await call(context, { endpoint: "vector_store_add", method: "POST", path, json }));
+        const ids = [storeId, fileId];
+        return statusOf(
+          await call(context, { endpoint: "vector_store_add", method: "POST", path, ids, json }),
+        );
       },
       fileStatus: async (context, storeId, fileId) => {
         const path = pathOf(["vector_stores", storeId, "files", fileId]);
         try {
+          const ids = [storeId, fileId];
           return statusOf(
-            await call(context, { endpoint: "vector_store_poll", method: "GET", path, repeatable: true }),
+            await call(context, {
+              endpoint: "vector_store_poll",
+              method: "GET",
+              path,
+              ids,
+              repeatable: true,
+            }),
           );
         } catch (error) {
           if (error instanceof StorageError && statusesWithoutRead.has(error.httpStatus)) return "unknown";
@@ -79,8 +90,14 @@ export function httpStorage(
         }
       },
       removeFile: (context, storeId, fileId) =>
-        remove(context, "vector_store_remove", "vector_stores", storeId, "files", fileId),
-      delete: (context, storeId) => remove(context, "vector_store_delete", "vector_stores", storeId),
+        remove(
+          context,
+          "vector_store_remove",
+          ["vector_stores", storeId, "files", fileId],
+          [storeId, fileId],
+        ),
+      delete: (context, storeId) =>
+        remove(context, "vector_store_delete", ["vector_stores", storeId], [storeId]),
       list: (context) => list(context, "vector_stores", { limit: "100" }),
     },
   };
@@ -93,7 +110,8 @@ const isGone = (error: unknown): boolean =>
 /** Answers of a provider that cannot be asked for the status, or not yet (attachments.md §8). */
 const statusesWithoutRead = new Set<number | undefined>([404, 405]);
 
-const created = z.object({ id: z.string().min(1).max(255) });
+// What columns and events hold (data.md §2.4, outbox.md §4.2): an object under another id could not be deleted again.
+const created = z.object({ id: z.string().regex(/^[\x21-\x7e]{1,128}$/) });
 
 const idOf = (answer: StorageAnswer): string => {
   const parsed = created.safeParse(answer.body);

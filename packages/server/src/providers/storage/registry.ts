@@ -53,13 +53,13 @@ const storageOf = (
     invariant(local !== undefined, "a server with local files has a storage for them");
     return local(labels);
   }
-  if (entry.storage_kind === "memory") return { ...labels, ...memoryStorage() };
+  if (entry.storage_kind === "memory") return { ...labels, local: false, ...memoryStorage() };
   const upstreamFor = ({ tenantId }: StorageContext): Upstream => {
     const route = routes.find(providerId, tenantId);
     invariant(route !== null, "a provider with storage has routes");
     return route.upstream;
   };
-  return { ...labels, ...httpStorage(shapeOf(providerId, entry), upstreamFor) };
+  return { ...labels, local: false, ...httpStorage(shapeOf(providerId, entry), upstreamFor) };
 };
 
 /** Path shapes of providers.md §2.2 and §9. */

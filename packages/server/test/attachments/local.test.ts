@@ -1,0 +1,90 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { xlsx } from "../retrieval/documents.ts";
+import type { TestApp } from "../support/app.ts";
+import { modelEntry } from "../support/config.ts";
+import {
+  answerOf,
+  formType,
+  onlyRow,
+  openRawUpload,
+  partOf,
+  startUploadApp,
+  textFile,
+  upload,
+} from "./support.ts";
+
+/** Files of a provider that stores none (docs/retrieval.md). */
+
+const config = {
+  providers: { sim: { storage_kind: "local" } },
+  plugins: {
+    model_policy: {
+      static: {
+        model_catalog: [modelEntry("standard", { preference: { is_default: true, sort_order: 0 } })],
+        kill_switches: { disable_code_interpreter: true },
+      },
+    },
+  },
+};
+
+let app: TestApp;
+let chatId: string;
+beforeAll(async () => {
+  app = await startUploadApp({ config: { ...config, doc_summary: { enabled: true } } });
+});
+afterAll(() => app.close());
+beforeEach(async () => {
+  chatId = await app.createChat();
+});
+
+test("a client that stops sending is refused when the time of an upload is over, and its permit comes back", async () => {
+  const strict = await startUploadApp({
+    database: app.database,
+    simulator: app.simulator,
+    config: { ...config, egress: { upload_timeout_secs: 1 }, rag: { max_concurrent_uploads: 1 } },
+  });
+  try {
+    const part = partOf({ ...textFile, bytes: "x".repeat(100_000) });
+    const waiting = await openRawUpload(strict, chatId, [formType, "content-length: 200000"]);
+    waiting.socket.write(part);
+    expect(answerOf(await waiting.closed)).toMatchObject({
+      status: 502,
+      body: { code: "provider_unavailable" },
+    });
+    expect(await onlyRow(app.db, chatId)).toMatchObject({ status: "failed", error_code: "upload_failed" });
+    expect((await app.db.query("select from local_files where chat_id = $1", [chatId])).rowCount).toBe(0);
+    expect((await upload(strict, chatId)).status).toBe(201);
+  } finally {
+    await strict.close();
+  }
+});
+
+const sheet = {
+  filename: "fees.xlsx",
+  type: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+  bytes: xlsx("Fees", [["Membership"]]),
+};
+
+describe("a spreadsheet", () => {
+  const flags = async () =>
+    (
+      await app.db.query(
+        "select status, for_file_search, for_code_interpreter from attachments where chat_id = $1",
+        [chatId],
+      )
+    ).rows;
+
+  test("is searched, since no code interpreter reaches it; it is not summarized", async () => {
+    expect((await upload(app, chatId, sheet)).status).toBe(201);
+    expect(await flags()).toEqual([{ status: "ready", for_file_search: true, for_code_interpreter: false }]);
+    const { rows } = await app.db.query("select place_name, content from local_chunks where chat_id = $1", [
+      chatId,
+    ]);
+    expect(rows).toEqual([{ place_name: "Fees", content: "Membership" }]);
+    const summaries = await app.db.query(
+      "select from outbox_message where kind = 'doc_summary' and payload::jsonb ->> 'chat_id' = $1",
+      [chatId],
+    );
+    expect(summaries.rowCount).toBe(0);
+  });
+});
