@@ -56,7 +56,9 @@ const publishedEvents = (file: string): UsageEvent[] => {
 
 /** The account of every user and period, as stored and as the usage events determine it (quota.md §16). */
 export const readBooks = async (db: Db, usageFile: string): Promise<Books> => {
-  const all = [...publishedEvents(usageFile), ...(await readWaitingUsage(db))];
+  // In this order: what is delivered between the two looks is found by both.
+  const waiting = await readWaitingUsage(db);
+  const all = [...publishedEvents(usageFile), ...waiting];
   const events = [...new Map(all.map((event) => [event.dedupe_key, event])).values()];
   return { stored: await storedRows(db), due: await dueRows(db, events), events };
 };
