@@ -54,6 +54,35 @@ describe("a client that vanishes", () => {
     for (let more = 0; more < 3; more += 1) expect((await upload(app, chatId)).status).toBe(201);
   });
 
+  test.each([
+    ["before the provider has taken the file", false],
+    ["after the provider has taken the file", true],
+  ])("with the whole file sent, %s: interrupted, and the file is due for cleanup", async (_name, after) => {
+    const gate = newGate();
+    app.simulator.setState({ fail: { upload: { times: 1, gate, after } } });
+    const form = formOf(textFile);
+    const sent = await openRawUpload(app, chatId, [formType, `content-length: ${form.length}`]);
+    sent.socket.write(form);
+    await app.simulator.arrived(gate);
+    sent.socket.destroy();
+    await eventually(async () => {
+      const text = await app.app.metrics.render();
+      return !/active_requests\{[^}]*POST[^}]*attachments"\} 1\b/.test(text);
+    });
+    app.simulator.open(gate);
+    await failed();
+    const row = await onlyRow(app.db, chatId);
+    const [file] = heldOf(app, chatId).files;
+    expect(file?.id).toMatch(/^file-/);
+    expect(row).toMatchObject({
+      error_code: "upload_interrupted",
+      provider_file_id: file?.id,
+      cleanup_status: "pending",
+    });
+    expect(await cleanupEvents(app.db, chatId)).toHaveLength(1);
+    await eventually(async () => (await samplesOf(app, "attachments_pending"))[""] === 0);
+  });
+
   test("before the file begins: nothing is left", async () => {
     const sent = await openRawUpload(app, chatId, [formType, "content-length: 100000"]);
     sent.socket.write(`--${boundary}\r\nContent-Dispo`);
