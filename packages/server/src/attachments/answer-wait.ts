@@ -9,11 +9,12 @@ const answerMs = { left: 30_000, stopping: 3_000 } as const;
  * shutdown, which gives five seconds to all there is to end (ops.md §9).
  */
 export const untilAnswered = async <T>(
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
   isSent: () => boolean,
   call: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> => {
   const controller = new AbortController();
+  if (signal === undefined) return call(controller.signal);
   let timer: NodeJS.Timeout | undefined;
   const onAbort = (): void => {
     const { reason } = signal;

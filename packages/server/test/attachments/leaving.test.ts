@@ -17,6 +17,7 @@ import {
   rowsOf,
   samplesOf,
   startUploadApp,
+  storeRows,
   textFile,
   upload,
 } from "./support.ts";
@@ -34,6 +35,13 @@ beforeEach(async () => {
 
 const failed = async (): Promise<void> =>
   eventually(async () => (await rowsOf(app.db, chatId)).some(({ status }) => status === "failed"));
+
+/** Resolves when no client of an upload is left. */
+const nobodyUploads = (): Promise<void> =>
+  eventually(async () => {
+    const text = await app.app.metrics.render();
+    return !/active_requests\{[^}]*POST[^}]*attachments"\} 1\b/.test(text);
+  });
 
 const large = partOf({ ...textFile, bytes: "x".repeat(2_000_000) });
 
@@ -65,10 +73,7 @@ describe("a client that vanishes", () => {
     sent.socket.write(form);
     await app.simulator.arrived(gate);
     sent.socket.destroy();
-    await eventually(async () => {
-      const text = await app.app.metrics.render();
-      return !/active_requests\{[^}]*POST[^}]*attachments"\} 1\b/.test(text);
-    });
+    await nobodyUploads();
     app.simulator.open(gate);
     await failed();
     const row = await onlyRow(app.db, chatId);
@@ -88,16 +93,14 @@ describe("a client that vanishes", () => {
     sent.socket.write(`--${boundary}\r\nContent-Dispo`);
     await eventually(() => app.app.metrics.render().then((text) => /active_requests.*POST.* 1\b/.test(text)));
     sent.socket.destroy();
-    await eventually(async () => {
-      const text = await app.app.metrics.render();
-      return !/active_requests\{[^}]*POST[^}]*attachments"\} 1\b/.test(text);
-    });
+    await nobodyUploads();
     expect(await rowsOf(app.db, chatId)).toEqual([]);
   });
 
   test.each(["store_creation", "indexing"] as const)(
     "during %s: interrupted, and the file is due for cleanup",
     async (operation) => {
+      const stores = app.simulator.state().vector_stores;
       const gate = newGate();
       app.simulator.setState({ fail: { [operation]: { times: 1, gate } } });
       const form = formOf(textFile);
@@ -105,8 +108,18 @@ describe("a client that vanishes", () => {
       sent.socket.write(form);
       await app.simulator.arrived(gate);
       sent.socket.destroy();
+      if (operation === "store_creation") {
+        await nobodyUploads();
+        app.simulator.open(gate);
+      }
       await failed();
       app.simulator.open(gate);
+      if (operation === "store_creation") {
+        // The answer was waited for: no store is left without its row.
+        const [store] = await storeRows(app.db, chatId);
+        expect(app.simulator.held().vector_stores.map(({ id }) => id)).toContain(store?.vector_store_id);
+        expect(app.simulator.state().vector_stores).toBe(stores + 1);
+      }
       const row = await onlyRow(app.db, chatId);
       expect(row).toMatchObject({ error_code: "upload_interrupted", cleanup_status: "pending" });
       expect(row.provider_file_id).toBe(heldOf(app, chatId).files[0]?.id);
