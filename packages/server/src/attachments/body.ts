@@ -8,6 +8,8 @@ export interface OpenedBody {
   readonly head: Buffer;
   /** All bytes, the head included; read once. Throws 413 when there are more than the limit. */
   readonly stream: AsyncIterable<Uint8Array>;
+  /** Whether the stream has been read to its end. */
+  readonly ended: () => boolean;
   /** Bytes read from the stream so far. */
   readonly bytes: () => number;
   /** What the stream gave, once it has ended; null when that was more than `keep`. */
@@ -34,6 +36,7 @@ export const openBody = async (part: FilePart, { limit, keep }: BodyOptions): Pr
     if (length > limit) throw tooLarge(limit);
   }
   let bytes = 0;
+  let ended = false;
   let kept: Uint8Array[] | null = keep === 0 ? null : [];
   const passed = (chunk: Uint8Array): Uint8Array => {
     bytes += chunk.length;
@@ -48,10 +51,12 @@ export const openBody = async (part: FilePart, { limit, keep }: BodyOptions): Pr
     for (let next = await source.next(); next.done !== true; next = await source.next()) {
       yield passed(next.value);
     }
+    ended = true;
   }
   return {
     head: Buffer.concat(first).subarray(0, sniffedBytes),
     stream: stream(),
+    ended: () => ended,
     bytes: () => bytes,
     copy: () => {
       const copy = kept === null ? null : Buffer.concat(kept);

@@ -6,6 +6,7 @@ import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
 import { type ProviderStorage, type StorageContext, StorageError } from "../providers/storage-contract.ts";
 import { addImageBytes } from "../quota/image-bytes-store.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { untilAnswered } from "./answer-wait.ts";
 import { type Attachment, attachmentNotFound, type Thumbnail, type UploadErrorCode } from "./attachment.ts";
 import type { OpenedBody } from "./body.ts";
 import { type FailDeps, failUpload, storageRefusal } from "./fail.ts";
@@ -91,11 +92,14 @@ const process = async (
 ): Promise<Attachment> => {
   const { row, type, body, storage, signal } = upload;
   const context = { tenantId: row.tenantId, correlationId: upload.correlationId, signal };
-  const { providerFileId } = await storage.files.upload(context, {
+  const file = {
     name: `${row.chatId}_${row.id}.${type.extension}`,
     contentType: type.mime,
     stream: body.stream,
-  });
+  };
+  const { providerFileId } = await untilAnswered(signal, body.ended, (whileWanted) =>
+    storage.files.upload({ ...context, signal: whileWanted }, file),
+  );
   progress.providerFileId = providerFileId;
   signal.throwIfAborted();
   const createdAt = await inTransaction(deps.db, (tx) =>

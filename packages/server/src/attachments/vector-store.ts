@@ -6,6 +6,7 @@ import { uuidV4 } from "../lib/id.ts";
 import { sleep } from "../lib/sleep.ts";
 import type { ProviderStorage, StorageContext } from "../providers/storage-contract.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { untilAnswered } from "./answer-wait.ts";
 import { attachmentNotFound } from "./attachment.ts";
 import { cleanUpChatAgain, type FailDeps } from "./fail.ts";
 import {
@@ -94,7 +95,12 @@ const create = async (
   const takeBack = () => inTransaction(deps.db, (tx) => deletePlaceholder(tx, owner, claim));
   let made: string;
   try {
-    made = await storage.stores.create(context);
+    // Its request is all the provider needs: cut off, it might leave a store that no row knows.
+    made = await untilAnswered(
+      context.signal,
+      () => true,
+      (signal) => storage.stores.create({ ...context, signal }),
+    );
   } catch (error) {
     await takeBack();
     throw error;

@@ -17,6 +17,7 @@ import {
   rowsOf,
   samplesOf,
   startUploadApp,
+  storeRows,
   textFile,
   upload,
 } from "./support.ts";
@@ -34,6 +35,13 @@ beforeEach(async () => {
 
 const failed = async (): Promise<void> =>
   eventually(async () => (await rowsOf(app.db, chatId)).some(({ status }) => status === "failed"));
+
+/** Resolves when no client of an upload is left. */
+const nobodyUploads = (): Promise<void> =>
+  eventually(async () => {
+    const text = await app.app.metrics.render();
+    return !/active_requests\{[^}]*POST[^}]*attachments"\} 1\b/.test(text);
+  });
 
 const large = partOf({ ...textFile, bytes: "x".repeat(2_000_000) });
 
@@ -54,21 +62,45 @@ describe("a client that vanishes", () => {
     for (let more = 0; more < 3; more += 1) expect((await upload(app, chatId)).status).toBe(201);
   });
 
+  test.each([
+    ["before the provider has taken the file", false],
+    ["after the provider has taken the file", true],
+  ])("with the whole file sent, %s: interrupted, and the file is due for cleanup", async (_name, after) => {
+    const gate = newGate();
+    app.simulator.setState({ fail: { upload: { times: 1, gate, after } } });
+    const form = formOf(textFile);
+    const sent = await openRawUpload(app, chatId, [formType, `content-length: ${form.length}`]);
+    sent.socket.write(form);
+    await app.simulator.arrived(gate);
+    sent.socket.destroy();
+    await nobodyUploads();
+    app.simulator.open(gate);
+    await failed();
+    const row = await onlyRow(app.db, chatId);
+    const [file] = heldOf(app, chatId).files;
+    expect(file?.id).toMatch(/^file-/);
+    expect(row).toMatchObject({
+      error_code: "upload_interrupted",
+      provider_file_id: file?.id,
+      cleanup_status: "pending",
+    });
+    expect(await cleanupEvents(app.db, chatId)).toHaveLength(1);
+    await eventually(async () => (await samplesOf(app, "attachments_pending"))[""] === 0);
+  });
+
   test("before the file begins: nothing is left", async () => {
     const sent = await openRawUpload(app, chatId, [formType, "content-length: 100000"]);
     sent.socket.write(`--${boundary}\r\nContent-Dispo`);
     await eventually(() => app.app.metrics.render().then((text) => /active_requests.*POST.* 1\b/.test(text)));
     sent.socket.destroy();
-    await eventually(async () => {
-      const text = await app.app.metrics.render();
-      return !/active_requests\{[^}]*POST[^}]*attachments"\} 1\b/.test(text);
-    });
+    await nobodyUploads();
     expect(await rowsOf(app.db, chatId)).toEqual([]);
   });
 
   test.each(["store_creation", "indexing"] as const)(
     "during %s: interrupted, and the file is due for cleanup",
     async (operation) => {
+      const stores = app.simulator.state().vector_stores;
       const gate = newGate();
       app.simulator.setState({ fail: { [operation]: { times: 1, gate } } });
       const form = formOf(textFile);
@@ -76,8 +108,18 @@ describe("a client that vanishes", () => {
       sent.socket.write(form);
       await app.simulator.arrived(gate);
       sent.socket.destroy();
+      if (operation === "store_creation") {
+        await nobodyUploads();
+        app.simulator.open(gate);
+      }
       await failed();
       app.simulator.open(gate);
+      if (operation === "store_creation") {
+        // The answer was waited for: no store is left without its row.
+        const [store] = await storeRows(app.db, chatId);
+        expect(app.simulator.held().vector_stores.map(({ id }) => id)).toContain(store?.vector_store_id);
+        expect(app.simulator.state().vector_stores).toBe(stores + 1);
+      }
       const row = await onlyRow(app.db, chatId);
       expect(row).toMatchObject({ error_code: "upload_interrupted", cleanup_status: "pending" });
       expect(row.provider_file_id).toBe(heldOf(app, chatId).files[0]?.id);

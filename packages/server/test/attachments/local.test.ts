@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { xlsx } from "../retrieval/documents.ts";
-import type { TestApp } from "../support/app.ts";
-import { modelEntry } from "../support/config.ts";
+import { eventually, type TestApp } from "../support/app.ts";
+import { callers, modelEntry } from "../support/config.ts";
 import {
   answerOf,
+  boundary,
   formType,
   onlyRow,
   openRawUpload,
@@ -86,5 +87,55 @@ describe("a spreadsheet", () => {
       [chatId],
     );
     expect(summaries.rowCount).toBe(0);
+  });
+});
+
+describe("what is deleted is gone from every table", () => {
+  const tables = ["local_files", "local_file_pieces", "local_chunks"];
+  const left = async (app: TestApp): Promise<number[]> => {
+    const counts = tables.map((table) => `select count(*)::int as n from ${table} where chat_id = $1`);
+    const stores = "select count(*)::int as n from local_stores where tenant_id = $1";
+    const found = await Promise.all([
+      ...counts.map((count) => app.db.query<{ n: number }>(count, [chatId])),
+      app.db.query<{ n: number }>(stores, [callers.ann.tenantId]),
+    ]);
+    return found.map(({ rows }) => rows[0]?.n ?? -1);
+  };
+  let worker: TestApp;
+  beforeAll(async () => {
+    worker = await startUploadApp({ config: { ...config, role: "all", outbox: { poll_interval_ms: 50 } } });
+  });
+  afterAll(() => worker.close());
+  beforeEach(async () => {
+    chatId = await worker.createChat();
+  });
+
+  test("one file of a chat, whose others stay", async () => {
+    const { body } = await upload(worker, chatId);
+    expect((await upload(worker, chatId, sheet)).status).toBe(201);
+    expect(await left(worker)).toEqual([2, 2, 2, 1]);
+    const path = `/chats/${chatId}/attachments/${body.id}`;
+    expect((await worker.call("DELETE", path)).status).toBe(204);
+    await eventually(async () => (await left(worker))[0] === 1);
+    expect(await left(worker)).toEqual([1, 1, 1, 1]);
+    expect((await worker.call("DELETE", `/chats/${chatId}`)).status).toBe(204);
+    await eventually(async () => (await left(worker)).every((count) => count === 0));
+  });
+
+  test("a chat whose upload is under way", async () => {
+    const part = partOf({ ...textFile, bytes: "x".repeat(600_000) });
+    const end = Buffer.from(`--${boundary}--\r\n`);
+    const length = part.length + end.length;
+    const sent = await openRawUpload(worker, chatId, [formType, `content-length: ${length}`]);
+    sent.socket.write(part.subarray(0, 500_000));
+    await eventually(async () => ((await left(worker))[1] ?? 0) > 0);
+    expect((await worker.call("DELETE", `/chats/${chatId}`)).status).toBe(204);
+    await eventually(async () => (await onlyRow(worker.db, chatId)).cleanup_status === "done");
+    sent.socket.write(Buffer.concat([part.subarray(500_000), end]));
+    expect(answerOf(await sent.closed)).toMatchObject({
+      status: 404,
+      body: { code: "attachment_not_found" },
+    });
+    await eventually(async () => (await left(worker)).every((count) => count === 0));
   });
 });

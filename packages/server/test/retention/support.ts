@@ -87,6 +87,23 @@ export const fillChat = async (db: Db, chat: Chat): Promise<void> => {
      values ($3, $1, $2, $4, 'a.txt', 'text/plain', 1, 'sim', 'sim', 'failed', 'document', 'done', 'x')`,
     [...key, file, chat.userId],
   );
+  const stored = randomUUID();
+  await db.query(
+    `insert into local_files (id, tenant_id, chat_id, attachment_id, provider_id, name, content_type, bytes)
+     values ($3, $1, $2, $4, 'local', 'a', 'text/plain', 8)`,
+    [...key, stored, file],
+  );
+  await db.query(
+    `insert into local_file_pieces (tenant_id, chat_id, file_id, no, bytes)
+     values ($1, $2, $3, 0, 'a needle'::bytea)`,
+    [...key, stored],
+  );
+  await db.query(
+    `insert into local_chunks (tenant_id, chat_id, file_id, no, content, overlap, place_kind, place_from,
+       place_to, words)
+     values ($1, $2, $3, 0, 'a needle', 0, 'line', 1, 1, 'needle')`,
+    [...key, stored],
+  );
   await db.query(
     `insert into message_attachments (tenant_id, chat_id, message_id, attachment_id, position)
      values ($1, $2, $3, $4, 0)`,
