@@ -183,7 +183,6 @@ describe("the jobs of the leader (ops.md §8)", () => {
       ["quota_retention", 5, 3_600],
       ["policy_retention", 5, 3_600],
       ["instance_retention", 5, 3_600],
-      ["turn_log_retention", 5, 60],
       ["dead_letter_retention", 5, 3_600],
       ["turn_log_retention", 5, 3_600],
     ]);
