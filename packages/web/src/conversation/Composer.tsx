@@ -31,7 +31,10 @@ export const Composer = ({ files, running, input, returned, onFiles, onSend, onS
   const busy = list.some(({ state }) => state.at === "uploading" || state.at === "processing");
   const sendable = text.trim() !== "" && !running && !busy;
 
-  useEffect(() => input.current?.focus(), [input]);
+  // On a phone this would bring up the keyboard, above what one came to read.
+  useEffect(() => {
+    if (!matchMedia("(pointer: coarse)").matches) input.current?.focus();
+  }, [input]);
 
   const refused = useStore(returned);
   useEffect(() => {
