@@ -12,7 +12,9 @@ const piecesOf = (text: string): MarkdownNode[] => {
   const pieces: MarkdownNode[] = [];
   let at = 0;
   for (const { 0: found, index } of text.matchAll(marker)) {
-    if (index > at) pieces.push({ type: "text", value: text.slice(at, index) });
+    // A number never begins a line of its own.
+    const before = text.slice(at, index).replace(/ $/, "\u00a0");
+    if (before !== "") pieces.push({ type: "text", value: before });
     pieces.push({
       type: "marker",
       data: { hName: "cite", hChildren: [{ type: "text", value: found }] },
