@@ -84,6 +84,6 @@ describe("searched by the server", () => {
     stage.app.simulator.open("seen");
     await answered(page);
     await painted.getByRole("button", { name: `Source 1: ${filename}` }).waitFor();
-    expect((await painted.textContent())?.trim()).toBe("Painted\u00a01 blue, written [cite:1], not\u00a0.");
+    expect((await painted.textContent())?.trim()).toBe("Painted 1 blue, written [cite:1], not .");
   });
 });

@@ -8,21 +8,31 @@ interface MarkdownNode {
 // Also one that is still being written, at the end.
 const marker = /\[cite:[\d\s,]{1,40}\]|\[cite:[\d\s,]{0,40}$/g;
 
+// What is kept on one line with the number behind it: the end of the word before.
+const ending = /\S{0,12} ?$/;
+
+const textNode = (value: string): MarkdownNode => ({ type: "text", value });
+
+const element = (name: string, className: string, children: MarkdownNode[]): MarkdownNode => ({
+  type: "marker",
+  children,
+  data: { hName: name, ...(className === "" ? {} : { hProperties: { className } }) },
+});
+
 const piecesOf = (text: string): MarkdownNode[] => {
   const pieces: MarkdownNode[] = [];
   let at = 0;
   for (const { 0: found, index } of text.matchAll(marker)) {
-    // A number never begins a line of its own.
-    const before = text.slice(at, index).replace(/ $/, "\u00a0");
-    if (before !== "") pieces.push({ type: "text", value: before });
-    pieces.push({
-      type: "marker",
-      data: { hName: "cite", hChildren: [{ type: "text", value: found }] },
-    });
+    const before = text.slice(at, index);
+    const word = ending.exec(before)?.[0] ?? "";
+    pieces.push(
+      textNode(before.slice(0, before.length - word.length)),
+      element("span", "with-mark", [textNode(word), element("cite", "", [textNode(found)])]),
+    );
     at = index + found.length;
   }
-  if (at < text.length) pieces.push({ type: "text", value: text.slice(at) });
-  return pieces;
+  pieces.push(textNode(text.slice(at)));
+  return pieces.filter(({ value }) => value !== "");
 };
 
 const mark = (node: MarkdownNode): void => {
