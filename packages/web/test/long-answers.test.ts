@@ -6,7 +6,7 @@ const stage = setStage();
 
 const lines = 10_000;
 /** Several viewports of rows, whatever the length of the answer. */
-const fewElements = 4_000;
+const fewElements = 2_400;
 
 const nothing = "";
 const kinds = {
@@ -67,8 +67,8 @@ test("what has come of a long answer is not drawn again while the rest comes", a
   await drawn(page);
   await messages.getByText("Paragraph 0 of").evaluate((element) => {
     const changes: string[] = [];
-    Object.assign(window, { changes });
     const row = element.closest(".markdown") ?? element;
+    Object.assign(window, { changes, row });
     new MutationObserver((records) => changes.push(...records.map(({ type }) => type))).observe(row, {
       subtree: true,
       childList: true,
@@ -80,6 +80,7 @@ test("what has come of a long answer is not drawn again while the rest comes", a
   stage.app.simulator.open("read");
   await page.getByRole("button", { name: "Stop the answer" }).waitFor({ state: "detached" });
   expect(await page.evaluate(() => Reflect.get(window, "changes"))).toEqual([]);
+  expect(await page.evaluate(() => Reflect.get(window, "row").isConnected)).toBe(true);
   expect(await messages.getByText("Paragraph 0 of").count()).toBe(1);
   expect(await messages.evaluate((box) => box.scrollTop)).toBe(0);
 });
