@@ -1,5 +1,6 @@
 import type { Page } from "playwright-core";
 import { expect, test } from "vitest";
+import { eventually } from "../../server/test/support/app.ts";
 import { modelEntry } from "../../server/test/support/config.ts";
 import { chatPath, setStage } from "./support/stage.ts";
 
@@ -124,4 +125,36 @@ test("a picture is uploaded for real, goes to the model, and is shown with the m
   const attached = page.getByRole("list", { name: "Attachments" });
   await attached.getByText("drawn.png").waitFor();
   expect(await attached.locator("img").getAttribute("src")).toMatch(/^data:image\/webp;base64,/);
+});
+
+test("a file that is taken out while it is processed does not stay in the chat", async () => {
+  const chatId = await stage.app.createChat();
+  const { page } = await stage.open({ path: chatPath(chatId) });
+  await page.getByText("Nothing here yet").waitFor();
+  const answered = Promise.withResolvers<string>();
+  const taken = Promise.withResolvers<void>();
+  await page.route("**/attachments", async (route) => {
+    const response = await route.fetch();
+    answered.resolve((await response.json()).id);
+    await taken.promise;
+    await route.fulfill({ response });
+  });
+  // A request that is intercepted tells nothing of its progress.
+  await page.evaluate(() => {
+    const { send } = XMLHttpRequest.prototype;
+    XMLHttpRequest.prototype.send = function (body) {
+      send.call(this, body);
+      this.upload.dispatchEvent(new ProgressEvent("progress", { loaded: 1, total: 1 }));
+    };
+  });
+  await page
+    .getByLabel("Choose files")
+    .setInputFiles([{ name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("Notes.") }]);
+  await page.getByText("Processing…").waitFor();
+  const id = await answered.promise;
+  await page.getByRole("button", { name: "Remove notes.txt" }).click();
+  taken.resolve();
+  await eventually(
+    async () => (await stage.app.call("GET", `/chats/${chatId}/attachments/${id}`)).status === 404,
+  );
 });

@@ -106,3 +106,47 @@ test("the page and the API work below a prefix", async () => {
   await page.getByText("PONG").waitFor();
   expect((await fetch(`${app.base}/nothing`)).headers.get("content-type")).toContain("problem+json");
 });
+
+test("a site of the same origin hands over tokens by its function, and another one for a refused one", async () => {
+  const { page, chat } = await embed({ allowed: () => ["self"] });
+  await page.route(`${chat}/portal`, (route) =>
+    route.fulfill({
+      contentType: "text/html",
+      body: `<script>
+          window.refusals = [];
+          window.miniChatToken = async (refused) => {
+            window.refusals.push(refused ?? null);
+            return refused === undefined ? "expired" : "${callers.ann.token}";
+          };
+        </script>
+        <iframe id="chat" title="Chat" src="${chat}/" width="900" height="700"></iframe>`,
+    }),
+  );
+  await page.goto(`${chat}/portal`);
+  const frame = page.frameLocator("#chat");
+  await frame.getByRole("textbox", { name: "Message" }).fill("PING");
+  await frame.getByRole("button", { name: "Send message" }).click();
+  await frame.getByText("PONG").waitFor();
+  expect(await page.evaluate(() => Reflect.get(window, "refusals"))).toEqual([null, "expired"]);
+  const stored = await page.evaluate(() => JSON.stringify([{ ...sessionStorage }, { ...localStorage }]));
+  expect(stored).not.toContain(callers.ann.token);
+});
+
+test("a function of the same origin that fails leaves the chat closed, until it is asked again", async () => {
+  const { page, chat } = await embed({ allowed: () => ["self"] });
+  await page.route(`${chat}/portal`, (route) =>
+    route.fulfill({
+      contentType: "text/html",
+      body: `<script>
+          window.miniChatToken = () => { throw new Error("nobody is signed in"); };
+        </script>
+        <iframe id="chat" title="Chat" src="${chat}/" width="900" height="700"></iframe>`,
+    }),
+  );
+  await page.goto(`${chat}/portal`);
+  const frame = page.frameLocator("#chat");
+  await frame.getByText("The site around this chat has not signed you in.").waitFor();
+  await page.evaluate((token) => Object.assign(window, { miniChatToken: () => token }), callers.ann.token);
+  await frame.getByRole("button", { name: "Try again" }).click();
+  await frame.getByRole("textbox", { name: "Message" }).waitFor();
+});

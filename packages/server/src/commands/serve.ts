@@ -2,8 +2,11 @@ import { randomUUID } from "node:crypto";
 import { type App, startApp } from "../app.ts";
 import { needsSimulator } from "../config/defaults.ts";
 import { processEnv, secretSource } from "../config/env.ts";
+import type { Config } from "../config/schema.ts";
+import { isPageBuilt } from "../page/built.ts";
 import { createLogger, type Logger } from "../telemetry/log.ts";
 import { version } from "../version.ts";
+import { announcement } from "./announcement.ts";
 import type { Arguments } from "./arguments.ts";
 import { configurationOf } from "./configuration.ts";
 
@@ -25,7 +28,7 @@ export const serve = async (given: Arguments): Promise<number> => {
     const env = processEnv();
     const from = { secrets: secretSource(env), variable: (name: string) => env[name] };
     app = await startApp({ config, logger, instanceId, given: from });
-    announce(given, config.url_prefix, app.api?.port, simulator);
+    announce(given, config, app.api?.port, simulator);
     const code = await stop;
     await app.stop({ hurried: code !== 0 });
     logger.info({ exit_code: code }, "stopped");
@@ -58,20 +61,13 @@ const simulatorFor = async (given: Arguments): Promise<BuiltInSimulator | null> 
 /** For people, on standard error: the log goes to standard output. */
 const announce = (
   given: Arguments,
-  prefix: string,
+  config: Config,
   port: number | undefined,
   simulator: BuiltInSimulator | null,
 ): void => {
   if (given.config !== undefined || port === undefined) return;
-  const base = `http://127.0.0.1:${port}${prefix}`;
-  const answers =
-    simulator === null
-      ? "Answers come from the configured provider."
-      : `No OPENAI_API_KEY: answers come from the built-in simulator (http://127.0.0.1:${simulator.port}).`;
-  console.error(
-    `mini-chat serves on ${base}/v1 with the token "dev-token"; docs at ${base}/docs\n` +
-      `Chat in your browser, signed in: ${base}/#token=dev-token\n${answers}`,
-  );
+  const simulatorPort = simulator?.port ?? null;
+  console.error(announcement({ config, port, pageBuilt: isPageBuilt(), simulatorPort }));
 };
 
 /** A signal that follows another so soon is its echo: a terminal and npm both pass Ctrl-C on. */

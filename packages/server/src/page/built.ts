@@ -32,6 +32,8 @@ const compressible = new Set([".js", ".css", ".svg"]);
 /** Where `npm run build` leaves the page. */
 export const pageDirectory = fileURLToPath(new URL("../../../web/dist", import.meta.url));
 
+export const isPageBuilt = (): boolean => existsSync(join(pageDirectory, "index.html"));
+
 const compress = promisify(gzip);
 
 const assetOf = (file: string): Asset => {

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { nameOf } from "../chats/name.ts";
 import { Sidebar } from "../chats/Sidebar.tsx";
 import { ChatView } from "../conversation/ChatView.tsx";
@@ -30,25 +30,30 @@ export const Shell = () => {
   useEffect(() => {
     models.load().catch(() => {});
   }, [models]);
-  const leave = (): void => setListed(false);
+  const leave = useCallback((): void => setListed(false), []);
   useEffect(() => {
     if (!listed) return;
     const onKey = ({ key, defaultPrevented }: KeyboardEvent): void => {
       // One that closed a menu or a dialog is used up.
-      if (key !== "Escape" || defaultPrevented) return;
-      setListed(false);
+      if (key === "Escape" && !defaultPrevented) leave();
+    };
+    // On a wide screen the list lies beside the chat, which must not stay out of reach.
+    const wide = matchMedia("(min-width: 46rem)");
+    window.addEventListener("keydown", onKey);
+    wide.addEventListener("change", leave);
+    return () => {
+      window.removeEventListener("keydown", onKey);
+      wide.removeEventListener("change", leave);
       opener.current?.focus();
     };
-    window.addEventListener("keydown", onKey);
-    return () => window.removeEventListener("keydown", onKey);
-  }, [listed]);
+  }, [listed, leave]);
   return (
     <div className={listed ? "shell listed" : "shell"}>
-      <Sidebar onLeave={leave} />
+      <Sidebar above={listed} onLeave={leave} />
       {listed && (
         <button type="button" className="curtain" aria-label="Close the list of chats" onClick={leave} />
       )}
-      <main className="main">
+      <main className="main" inert={listed}>
         <header className="top">
           <IconButton
             ref={opener}

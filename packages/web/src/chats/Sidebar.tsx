@@ -1,4 +1,4 @@
-import { useEffect, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { useApp } from "../app/context.ts";
 import { problemText } from "../lib/problem.ts";
 import { useRoute } from "../lib/route.ts";
@@ -9,15 +9,31 @@ import { IconButton } from "../ui/IconButton.tsx";
 import { ChatItem } from "./ChatItem.tsx";
 import { SearchResults } from "./SearchResults.tsx";
 
+interface SidebarProps {
+  /** It lies above the chat, on a narrow screen. */
+  readonly above: boolean;
+  readonly onLeave: () => void;
+}
+
 /** One's chats, a way to find in them, and the quota. */
-export const Sidebar = ({ onLeave }: { readonly onLeave: () => void }) => {
+export const Sidebar = ({ above, onLeave }: SidebarProps) => {
   const { session, settings } = useApp();
   const [words, setWords] = useState("");
+  const closer = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    if (above) closer.current?.focus();
+  }, [above]);
   return (
     <nav className="sidebar" aria-label="Chats">
       <header className="sidebar-head">
         <span className="brand">{settings.title}</span>
-        <IconButton className="only-narrow" icon="close" label="Close the list of chats" onClick={onLeave} />
+        <IconButton
+          ref={closer}
+          className="only-narrow"
+          icon="close"
+          label="Close the list of chats"
+          onClick={onLeave}
+        />
       </header>
       {/* biome-ignore lint/a11y/useValidAnchor: it leads somewhere, and the list closes on narrow screens */}
       <a className="button new-chat" href="#/new" onClick={onLeave}>

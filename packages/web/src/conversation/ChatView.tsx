@@ -1,6 +1,7 @@
 import type { Citation } from "@mini-chat/client";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { useApp } from "../app/context.ts";
+import { focusField } from "../lib/focus.ts";
 import { problemText } from "../lib/problem.ts";
 import { useStore } from "../lib/store.ts";
 import { ConfirmDialog } from "../ui/ConfirmDialog.tsx";
@@ -26,17 +27,26 @@ export const ChatView = ({ chatId }: { readonly chatId: string }) => {
 
   useEffect(() => void conversation.load(), [conversation]);
 
-  const actions = useMemo<TurnActions>(
-    () => ({
-      edit: (content) => void conversation.edit(content),
-      retry: () => void conversation.retry(),
-      resend: () => void conversation.resend(),
+  useEffect(() => {
+    if (!deleting) return;
+    return () => {
+      // After the dialog has given the focus back, to a button that may be gone with its message.
+      setTimeout(() => document.activeElement === document.body && focusField(input.current));
+    };
+  }, [deleting]);
+
+  const actions = useMemo<TurnActions>(() => {
+    // The button that was pressed goes while the answer comes.
+    const goOn = (_begun: Promise<void>): void => focusField(input.current);
+    return {
+      edit: (content) => goOn(conversation.edit(content)),
+      retry: () => goOn(conversation.retry()),
+      resend: () => goOn(conversation.resend()),
       remove: () => setDeleting(true),
       react: (messageId, reaction) => void conversation.react(messageId, reaction),
       openSource: setSource,
-    }),
-    [conversation],
-  );
+    };
+  }, [conversation]);
   const latest = state.turns.at(-1);
   const addFiles = (added: readonly File[]): void => files.add(added, Promise.resolve(chatId));
 

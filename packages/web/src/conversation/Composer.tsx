@@ -1,5 +1,6 @@
 import { type ClipboardEvent, type KeyboardEvent, type RefObject, useEffect, useRef, useState } from "react";
 import { useApp } from "../app/context.ts";
+import { focusField, touches } from "../lib/focus.ts";
 import { type Store, useStore } from "../lib/store.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { IconButton } from "../ui/IconButton.tsx";
@@ -31,7 +32,7 @@ export const Composer = ({ files, running, input, returned, onFiles, onSend, onS
   const busy = list.some(({ state }) => state.at === "uploading" || state.at === "processing");
   const sendable = text.trim() !== "" && !running && !busy;
 
-  useEffect(() => input.current?.focus(), [input]);
+  useEffect(() => focusField(input.current), [input]);
 
   const refused = useStore(returned);
   useEffect(() => {
@@ -51,7 +52,7 @@ export const Composer = ({ files, running, input, returned, onFiles, onSend, onS
   const onKeyDown = (event: KeyboardEvent): void => {
     // Of an input method that is still composing, Enter belongs to it.
     if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
-    if (matchMedia("(pointer: coarse)").matches) return;
+    if (touches()) return;
     event.preventDefault();
     send();
   };

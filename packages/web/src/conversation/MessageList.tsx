@@ -1,6 +1,8 @@
-import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
+import { memo, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { Virtualizer, type VirtualizerHandle } from "virtua";
+import type { Part } from "../markdown/blocks.ts";
 import { PartView } from "../markdown/PartView.tsx";
+import { type Markers, MarkingProvider } from "../markdown/SourceMark.tsx";
 import { IconButton } from "../ui/IconButton.tsx";
 import { AnswerFoot } from "./AnswerFoot.tsx";
 import { AnswerHead } from "./AnswerHead.tsx";
@@ -23,10 +25,27 @@ const RowView = memo(({ row, actions }: { readonly row: Row; readonly actions: T
     case "head":
       return <AnswerHead turn={row.turn} />;
     case "part":
-      return <PartView part={row.part} open={row.open} />;
+      return <PartRow part={row.part} open={row.open} markers={row.markers} onSource={actions.openSource} />;
     default:
       return <AnswerFoot turn={row.turn} last={row.last} actions={actions} />;
   }
+});
+
+interface PartRowProps {
+  readonly part: Part;
+  readonly open: boolean;
+  readonly markers: Markers | null;
+  readonly onSource: TurnActions["openSource"];
+}
+
+/** A piece of an answer whose markers open their sources; it is not looked at again while nothing of it changes. */
+const PartRow = memo(({ part, open, markers, onSource }: PartRowProps) => {
+  const marking = useMemo(() => (markers === null ? null : { markers, open: onSource }), [markers, onSource]);
+  return (
+    <MarkingProvider value={marking}>
+      <PartView part={part} open={open} />
+    </MarkingProvider>
+  );
 });
 
 const nearPx = 80;

@@ -1,5 +1,5 @@
 import type { AttachmentSummary } from "@mini-chat/client";
-import { memo, useState } from "react";
+import { memo, useEffect, useRef, useState } from "react";
 import { fullTime } from "../lib/format.ts";
 import { CopyButton } from "../ui/CopyButton.tsx";
 import { Icon } from "../ui/Icon.tsx";
@@ -17,6 +17,13 @@ interface QuestionRowProps {
 /** What the user wrote; the latest can be edited. */
 export const QuestionRow = memo(({ turn, last, actions }: QuestionRowProps) => {
   const [editing, setEditing] = useState(false);
+  const opener = useRef<HTMLButtonElement>(null);
+  const left = useRef(false);
+  useEffect(() => {
+    if (editing || !left.current) return;
+    left.current = false;
+    opener.current?.focus();
+  }, [editing]);
   const { question } = turn;
   if (question === undefined) return null;
   const { content, attachments, createdAt } = question;
@@ -25,7 +32,10 @@ export const QuestionRow = memo(({ turn, last, actions }: QuestionRowProps) => {
       <div className="question editing">
         <EditForm
           content={content}
-          onCancel={() => setEditing(false)}
+          onCancel={() => {
+            left.current = true;
+            setEditing(false);
+          }}
           onSave={(next) => {
             setEditing(false);
             actions.edit(next);
@@ -44,7 +54,7 @@ export const QuestionRow = memo(({ turn, last, actions }: QuestionRowProps) => {
       <div className="row-actions">
         <CopyButton text={() => content} label="Copy message" />
         {last && !isRunning(turn) && turn.requestId !== undefined && (
-          <IconButton icon="edit" label="Edit message" onClick={() => setEditing(true)} />
+          <IconButton ref={opener} icon="edit" label="Edit message" onClick={() => setEditing(true)} />
         )}
       </div>
     </div>

@@ -47,9 +47,10 @@ export const createDraftFiles = (client: Client): DraftFiles => {
         change(key, sent >= total ? { at: "processing" } : { at: "uploading", share: sent / total });
       const uploaded = await client.attachments.upload(chat, file, { signal, onProgress });
       const done =
-        uploaded.status === "ready" || uploaded.status === "failed"
+        uploaded.status === "ready" || uploaded.status === "failed" || !uploads.has(key)
           ? uploaded
           : await client.attachments.settled(chat, uploaded.id, { signal });
+      if (!uploads.has(key)) return await client.attachments.remove(chat, uploaded.id);
       const { id, ...rest } = done;
       change(
         key,
@@ -85,13 +86,17 @@ export const createDraftFiles = (client: Client): DraftFiles => {
       const begun = uploads.get(key);
       list.update((files) => files.filter((one) => one.key !== key));
       letGo(file);
-      begun?.stop.abort();
       uploads.delete(key);
+      // What the server has in full it keeps: its answer is waited for, to delete the file there too.
+      if (file?.state.at !== "processing") begun?.stop.abort();
       if (begun === undefined || file?.state.at !== "ready") return;
       const { attachment_id: id } = file.state.attachment;
       begun.chatId.then((chat) => client.attachments.remove(chat, id)).catch(() => {});
     },
-    clear: () => list.set([]),
+    clear: () => {
+      for (const file of list.get()) letGo(file);
+      list.set([]);
+    },
     restore: (attachments) =>
       list.set(
         attachments.map((attachment) => ({

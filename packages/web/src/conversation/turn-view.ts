@@ -51,8 +51,10 @@ export interface TurnView {
   readonly answer: Answer;
 }
 
-export const isRunning = ({ answer: { state } }: TurnView): boolean =>
+export const isRunningState = (state: AnswerState): boolean =>
   state === "waiting" || state === "streaming" || state === "interrupted";
+
+export const isRunning = ({ answer }: TurnView): boolean => isRunningState(answer.state);
 
 export const emptyAnswer = (state: AnswerState): Answer => ({
   state,

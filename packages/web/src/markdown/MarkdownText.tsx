@@ -2,6 +2,8 @@ import { memo } from "react";
 import Markdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { GuardedLink } from "./GuardedLink.tsx";
+import { remarkMarkers } from "./markers.ts";
+import { SourceMark } from "./SourceMark.tsx";
 import { safeUrl } from "./safe-url.ts";
 
 // Elements are named one by one; raw HTML stays text, and pictures would ask other sites for something.
@@ -18,10 +20,11 @@ const components: Components = {
       <table>{children}</table>
     </section>
   ),
+  cite: ({ children }) => <SourceMark text={String(children)} />,
   input: ({ checked }) => <input type="checkbox" checked={checked === true} disabled aria-label="Task" />,
 };
 
-const plugins = [remarkGfm];
+const plugins = [remarkGfm, remarkMarkers];
 
 /** One block of Markdown; parsed again only when its text changes. */
 export const MarkdownText = memo(({ text }: { readonly text: string }) => (

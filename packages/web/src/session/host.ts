@@ -54,16 +54,16 @@ const askByMessage = (
 export const findHost = (settings: Settings): Host | null => {
   const { parent } = window;
   if (parent === window) return null;
-  const given = functionOf(parent);
-  if (given !== null) {
-    return {
-      token: async (refused) => {
-        const token = await given(refused);
-        if (!isText(token)) throw new Error("the host gave no token");
-        return token;
-      },
-    };
-  }
   const origins = originsOf(settings);
-  return origins.length === 0 ? null : { token: (refused) => askByMessage(parent, origins, refused) };
+  if (functionOf(parent) === null && origins.length === 0) return null;
+  return {
+    token: async (refused) => {
+      // Looked up each time: the site may offer another one once somebody has signed in to it.
+      const given = functionOf(parent);
+      if (given === null) return askByMessage(parent, origins, refused);
+      const token = await given(refused);
+      if (!isText(token)) throw new Error("the host gave no token");
+      return token;
+    },
+  };
 };

@@ -1,0 +1,41 @@
+import type { Citation } from "@mini-chat/client";
+import type { Markers, NumberedSource } from "../markdown/SourceMark.tsx";
+import { type Answer, isRunningState } from "./turn-view.ts";
+
+const none: Markers = new Map();
+const known = new WeakMap<readonly Citation[], Markers | null>();
+
+const find = ({ citations, text }: Answer): Markers | null => {
+  const found = new Map<string, NumberedSource[]>();
+  // Places are counted in code points.
+  let points: readonly string[] | undefined;
+  citations.forEach((citation, at) => {
+    const { span } = citation;
+    if (citation.source !== "file" || span === undefined) return;
+    points ??= [...text()];
+    const marker = points.slice(span.start, span.end).join("");
+    if (!marker.startsWith("[cite:")) return;
+    const before = found.get(marker) ?? [];
+    const named = before.some(
+      ({ citation: one }) =>
+        one.attachment_id === citation.attachment_id && one.position === citation.position,
+    );
+    if (!named) found.set(marker, [...before, { number: at + 1, citation }]);
+  });
+  return found.size === 0 ? null : found;
+};
+
+/**
+ * What the markers in an answer stand for; null when it has none. What they mean is known at its end: until then
+ * those of an answer from files are left out.
+ */
+export const markersOf = (answer: Answer): Markers | null => {
+  if (isRunningState(answer.state)) {
+    return answer.tools.some(({ name }) => name === "file_search") ? none : null;
+  }
+  const before = known.get(answer.citations);
+  if (before !== undefined) return before;
+  const markers = find(answer);
+  if (answer.citations.length > 0) known.set(answer.citations, markers);
+  return markers;
+};

@@ -1,0 +1,80 @@
+import { isInProgress, type Turn, type TurnResult } from "@mini-chat/client";
+import type { Quota } from "../quota/quota.ts";
+import { followTurn } from "./follow.ts";
+import { noticeOf, notices } from "./notice.ts";
+import type { Transcript } from "./transcript.ts";
+import type { Answer, TurnView } from "./turn-view.ts";
+
+export interface RunnerDeps {
+  readonly transcript: Transcript;
+  readonly quota: Quota;
+  /** Tells the list and other tabs that a turn began or ended. */
+  readonly changed: () => void;
+  readonly say: (text: string) => void;
+  /** Reads the chat again. */
+  readonly reload: () => Promise<void>;
+}
+
+/** The turn of a chat that is being answered, if there is one. */
+export interface Runner {
+  current(): Turn | null;
+  /** Of turns that began or ended here: what was read before is not how it is any more. */
+  moves(): number;
+  /** Follows a turn to its end, `own` when it was begun here; rejects with the refusal of the call that begins it. */
+  follow(key: string, turn: Turn, own: boolean): Promise<TurnResult>;
+  /**
+   * Begins a turn in the place of the last one, or after it; puts back what was there when it is refused. Resolves
+   * with how it ended, null when it was refused.
+   */
+  begin(turns: readonly TurnView[], next: TurnView, start: () => Turn): Promise<TurnResult | null>;
+}
+
+export const createRunner = ({ transcript, quota, changed, say, reload }: RunnerDeps): Runner => {
+  const { state, patch, replaceTurn, last } = transcript;
+  let running: Turn | null = null;
+  let moves = 0;
+
+  const tell = (result: TurnResult, own: boolean): void => {
+    // Of a turn that was looked up here the reader never missed anything.
+    const recovered = own && last()?.answer.recovered === true;
+    if (result.state === "uncertain") patch({ notice: { kind: "warning", text: notices.uncertain } });
+    else if (recovered) patch({ notice: { kind: "info", text: notices.recovered } });
+    say(result.state === "completed" ? "The answer is complete." : "The answer has ended.");
+    quota.refresh();
+    changed();
+  };
+
+  const follow: Runner["follow"] = async (key, turn, own) => {
+    running = turn;
+    moves += 1;
+    try {
+      const show = (answer: Answer, requestId: string | undefined): void =>
+        replaceTurn(key, (now) => ({ ...now, requestId: requestId ?? now.requestId, answer }));
+      const result = await followTurn(turn, show, () => own && changed());
+      tell(result, own);
+      return result;
+    } finally {
+      if (running === turn) running = null;
+      moves += 1;
+    }
+  };
+
+  return {
+    current: () => running,
+    moves: () => moves,
+    follow,
+    begin: async (turns, next, start) => {
+      const before = state.get().turns;
+      patch({ turns: [...turns, next], notice: null });
+      say("Waiting for the answer.");
+      try {
+        return await follow(next.key, start(), true);
+      } catch (error) {
+        patch({ turns: before, notice: noticeOf(error, quota.status.get()) });
+        if (isInProgress(error)) await reload();
+        else quota.refresh();
+        return null;
+      }
+    },
+  };
+};

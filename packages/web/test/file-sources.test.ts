@@ -1,0 +1,89 @@
+import type { Page } from "playwright-core";
+import { describe, expect, test } from "vitest";
+import { answered, chatPath, type Stage, setStage } from "./support/stage.ts";
+
+const passage = "The lantern room of the Skerry light is painted blue every third spring.";
+const filename = "skerry-light.txt";
+
+/** Uploads the file for real and asks about it. */
+const askAboutFile = async (stage: Stage): Promise<Page> => {
+  const { page } = await stage.open({ path: chatPath(await stage.app.createChat()) });
+  await page.getByText("Nothing here yet").waitFor();
+  await page
+    .getByLabel("Choose files")
+    .setInputFiles([{ name: filename, mimeType: "text/plain", buffer: Buffer.from(passage) }]);
+  await page
+    .getByRole("list", { name: "Attached files" })
+    .getByText(/^\d+ B$/)
+    .waitFor();
+  await page.getByRole("textbox", { name: "Message" }).fill("What colour is the lantern room?");
+  await page.keyboard.press("Enter");
+  await page.getByText("Read your files").waitFor();
+  await answered(page);
+  return page;
+};
+
+const showsPassage = async (page: Page): Promise<void> => {
+  const dialog = page.getByRole("dialog", { name: filename });
+  await dialog.getByText(passage).waitFor();
+  expect(await dialog.getByRole("link").count()).toBe(0);
+  await page.keyboard.press("Escape");
+  await dialog.waitFor({ state: "detached" });
+};
+
+const opensFromList = async (page: Page): Promise<void> => {
+  await page.getByRole("list", { name: "Sources" }).getByRole("button", { name: filename }).first().click();
+  await showsPassage(page);
+};
+
+describe("searched by the provider", () => {
+  const stage = setStage({
+    config: { providers: { sim: { storage_kind: "openai" } }, rag: { index_wait_secs: 5 } },
+  });
+
+  test("an answer from an uploaded file names it and opens the passage, after a reload too", async () => {
+    const page = await askAboutFile(stage);
+    await opensFromList(page);
+    await page.reload();
+    await opensFromList(page);
+  });
+});
+
+describe("searched by the server", () => {
+  const stage = setStage({
+    config: { providers: { sim: { storage_kind: "local" } }, rag: { index_wait_secs: 5 } },
+  });
+
+  test("a marker in the answer is a number that opens its passage, after a reload too", async () => {
+    const page = await askAboutFile(stage);
+    const messages = page.getByRole("region", { name: "Messages" });
+    for (const again of [false, true]) {
+      if (again) await page.reload();
+      await opensFromList(page);
+      expect(await messages.getByText("[cite:").count()).toBe(0);
+      await messages.getByRole("button", { name: `Source 1: ${filename}` }).click();
+      await page.getByRole("dialog").getByText("line 1").waitFor();
+      await showsPassage(page);
+    }
+  });
+
+  test("a marker is not seen while the answer comes, and one in code stays as it is", async () => {
+    const page = await askAboutFile(stage);
+    stage.app.simulator.enqueue({
+      events: [
+        { text: "Painted [cite:1] blue" },
+        { wait_for: "seen" },
+        { text: ", written `[cite:1]`, not [cite:99]." },
+      ],
+    });
+    await page.getByRole("textbox", { name: "Message" }).fill("And the lantern room?");
+    await page.keyboard.press("Enter");
+    const painted = page.locator(".markdown", { hasText: /^Painted/ });
+    await painted.getByText("blue").waitFor();
+    expect(await painted.textContent()).not.toContain("[cite:");
+    stage.app.simulator.open("seen");
+    await answered(page);
+    await painted.getByRole("button", { name: `Source 1: ${filename}` }).waitFor();
+    expect((await painted.textContent())?.trim()).toBe("Painted 1 blue, written [cite:1], not .");
+  });
+});
