@@ -10,7 +10,7 @@ import type { Tx } from "../db/tx.ts";
 import { startLoop } from "../lib/loop.ts";
 import type { Handlers } from "../outbox/message.ts";
 import { hasOutstandingCleanup } from "../outbox/outstanding-store.ts";
-import { type LeaderJob, startLeaderJob } from "./jobs.ts";
+import { jobLocks, type LeaderJob, startLeaderJob } from "./jobs.ts";
 import type { Opened } from "./shutdown.ts";
 import type { Parts } from "./turn-deps.ts";
 
@@ -25,9 +25,6 @@ export const cleanupHandlers = (
   const deps = { ...parts, maxAttempts, staleSecs: worker.stale_in_progress_timeout_secs };
   return { attachment_cleanup: attachmentCleanupHandler(deps), chat_cleanup: chatCleanupHandler(deps) };
 };
-
-/** Second keys of the advisory lock (ops.md §8). */
-const lockIds = { cleanup: 2, reconcile: 6 } as const;
 
 const dayMs = 86_400_000;
 const gaugeIntervalMs = 60_000;
@@ -46,7 +43,7 @@ export const cleanupJobs = (parts: CleanupParts): readonly LeaderJob[] => {
   };
   const cleanup: LeaderJob = {
     name: "cleanup_reconciler",
-    lockId: lockIds.cleanup,
+    lockId: jobLocks.cleanup,
     intervalMs: worker.reconcile_interval_secs * 1_000,
     run: async (signal) => {
       await failStaleUploads(deps, signal);
@@ -55,7 +52,7 @@ export const cleanupJobs = (parts: CleanupParts): readonly LeaderJob[] => {
   };
   const providers: LeaderJob = {
     name: "provider_reconciliation",
-    lockId: lockIds.reconcile,
+    lockId: jobLocks.reconciliation,
     intervalMs: dayMs,
     run: (signal) =>
       reconcileProviders(

@@ -3,10 +3,21 @@ import { type Loop, startLoop } from "../lib/loop.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
+/** Second keys of the advisory locks, all in one place (ops.md §8); the database migrates under 100. */
+export const jobLocks = {
+  orphanWatchdog: 1,
+  cleanup: 2,
+  chatExpiry: 3,
+  purge: 4,
+  /** Everything that is only kept for a time. */
+  retention: 5,
+  reconciliation: 6,
+  localSweep: 11,
+} as const;
+
 export interface LeaderJob {
   readonly name: string;
-  /** Second key of the advisory lock (ops.md §8). */
-  readonly lockId: number;
+  readonly lockId: (typeof jobLocks)[keyof typeof jobLocks];
   readonly intervalMs: number;
   /** One run; obeys the signal between rows. */
   readonly run: (signal: AbortSignal) => Promise<unknown>;

@@ -6,7 +6,7 @@ import { startIndexer } from "../retrieval/indexer.ts";
 import { createLocalStorage } from "../retrieval/local-storage.ts";
 import { sweepLocalFiles } from "../retrieval/sweep.ts";
 import type { Logger } from "../telemetry/log.ts";
-import { startLeaderJob } from "./jobs.ts";
+import { jobLocks, startLeaderJob } from "./jobs.ts";
 import type { Opened } from "./shutdown.ts";
 import type { Parts } from "./turn-deps.ts";
 
@@ -24,24 +24,29 @@ export const openLocalFiles = (
   });
   opened.push({ name: "document indexer", close: () => indexer.stop() });
   return (labels) => {
-    const own = config.providers[labels.providerId]?.timeouts.upload_timeout_secs;
-    const uploadTimeoutMs = (own ?? config.egress.upload_timeout_secs) * 1_000;
+    const uploadTimeoutMs = uploadTimeoutSecs(config, labels.providerId) * 1_000;
     return createLocalStorage({ db, indexer, uploadTimeoutMs, ...labels });
   };
 };
 
-// Second key of the advisory lock (ops.md §8).
-const sweepLockId = 11;
+type UploadTimes = Pick<Config, "providers" | "egress">;
+
+const uploadTimeoutSecs = ({ providers, egress }: UploadTimes, providerId: string): number =>
+  providers[providerId]?.timeouts.upload_timeout_secs ?? egress.upload_timeout_secs;
+
+/** After this time a file that no attachment names has none on its way, at whichever provider. */
+export const sweepGraceSecs = (config: UploadTimes): number =>
+  Math.max(3_600, ...Object.keys(config.providers).map((id) => 2 * uploadTimeoutSecs(config, id)));
 
 /** Removes what uploads that died have left. */
 export const startLocalSweep = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
   if (!keepsFiles(parts.config)) return;
-  const graceSecs = Math.max(3_600, 2 * parts.config.egress.upload_timeout_secs);
+  const graceSecs = sweepGraceSecs(parts.config);
   const job = startLeaderJob(
     { ...parts, direct },
     {
       name: "local_file_sweep",
-      lockId: sweepLockId,
+      lockId: jobLocks.localSweep,
       intervalMs: 3_600_000,
       run: async () => {
         await sweepLocalFiles(parts.db, { graceSecs, limit: 500 });

@@ -10,13 +10,10 @@ import { deleteExpiredSnapshots } from "../policy/retention.ts";
 import { deleteExpiredUsage } from "../quota/retention.ts";
 import { hasRunningTurn } from "../turns/chat-store.ts";
 import { expireLogs } from "../turns/expire-logs.ts";
-import { type LeaderJob, startLeaderJob } from "./jobs.ts";
+import { jobLocks, type LeaderJob, startLeaderJob } from "./jobs.ts";
 import { purgeDeps } from "./purge.ts";
 import type { Opened } from "./shutdown.ts";
 import type { Parts } from "./turn-deps.ts";
-
-/** Second keys of the advisory lock (ops.md §8); everything that is only kept for a time shares one. */
-const lockIds = { expiry: 3, purge: 4, retention: 5 } as const;
 
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;
@@ -31,7 +28,7 @@ type RetentionParts = Pick<Parts, "config" | "db" | "outbox" | "metrics" | "logg
 export const retentionJobs = (parts: RetentionParts): readonly LeaderJob[] => {
   const { config, db } = parts;
   const { quota_days: quotaDays, policy_days: policyDays } = config.retention;
-  const hourly = { lockId: lockIds.retention, intervalMs: hourMs };
+  const hourly = { lockId: jobLocks.retention, intervalMs: hourMs };
   const letters = { olderThanDays: config.outbox.dead_letter_retention_days };
   return [
     temporaryChatExpiry(parts),
@@ -60,7 +57,7 @@ const temporaryChatExpiry = (parts: RetentionParts): LeaderJob => {
   const deps = { ...parts, markAttachments: markChatAttachmentsForCleanup, hasRunningTurn };
   return {
     name: "temporary_chat_expiry",
-    lockId: lockIds.expiry,
+    lockId: jobLocks.chatExpiry,
     intervalMs: minuteMs,
     run: (signal) => expireTemporaryChats(deps, signal),
   };
@@ -74,7 +71,7 @@ const hardPurge = (parts: RetentionParts): readonly LeaderJob[] => {
   return [
     {
       name: "chat_purge",
-      lockId: lockIds.purge,
+      lockId: jobLocks.purge,
       intervalMs: hourMs,
       run: (signal) => purgeChats(deps, { graceDays, signal, progress }),
     },

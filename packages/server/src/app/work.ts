@@ -3,11 +3,11 @@ import { startLoop } from "../lib/loop.ts";
 import type { Handlers } from "../outbox/message.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 import { cancelChannel, onCancelNotification } from "../turns/cancel.ts";
-import { finalizeOrphans, orphanLockId } from "../turns/orphans.ts";
+import { finalizeOrphans } from "../turns/orphans.ts";
 import { startProgressClock } from "../turns/progress.ts";
 import { logChannel, readerChannel } from "../turns/readers.ts";
 import { startCleanup } from "./cleanup.ts";
-import { startLeaderJob } from "./jobs.ts";
+import { jobLocks, startLeaderJob } from "./jobs.ts";
 import { startLocalSweep } from "./local-files.ts";
 import { startRetention } from "./retention.ts";
 import type { Opened } from "./shutdown.ts";
@@ -60,7 +60,7 @@ const startWatchdog = (parts: Parts, direct: DirectConnection, opened: Opened[])
     { ...parts, direct },
     {
       name: "orphan_watchdog",
-      lockId: orphanLockId,
+      lockId: jobLocks.orphanWatchdog,
       intervalMs: intervalSecs * 1_000,
       run: (signal) => finalizeOrphans(deps, limits, signal),
     },

@@ -1,5 +1,6 @@
 import type { Queryable, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
+import { ofLiveChat } from "./live-chat.ts";
 import type { AttachmentKey } from "./upload-store.ts";
 
 /** The SQL of document summaries (attachments.md §15). */
@@ -16,13 +17,7 @@ const wantsOne = `a.status = 'ready'
       and a.for_file_search
       and a.doc_summary is null
       and a.deleted_at is null
-      and exists (
-        select 1
-        from chats c
-        where c.id = a.chat_id
-          and c.tenant_id = a.tenant_id
-          and c.deleted_at is null
-      )`;
+      and ${ofLiveChat("a")}`;
 
 const select: Statement = {
   name: "attachment_unsummarized",

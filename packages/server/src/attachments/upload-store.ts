@@ -2,6 +2,7 @@ import type { Actor, TenantId } from "../auth/actor.ts";
 import type { Queryable, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
 import type { Attachment, Thumbnail, UploadErrorCode } from "./attachment.ts";
+import { ofLiveChat } from "./live-chat.ts";
 import type { FileType } from "./mime.ts";
 
 /** All SQL of `attachments` that an upload needs. Every arrow of attachments.md §8 is one conditional update. */
@@ -26,13 +27,7 @@ const key = ({ id, tenantId, chatId }: AttachmentKey): unknown[] => [id, tenantI
 /** Neither deleted, nor of a chat that is: deleting a chat sets `cleanup_status`, but of rows it can see. */
 const isLive = `a.deleted_at is null
       and a.cleanup_status is null
-      and exists (
-        select 1
-        from chats c
-        where c.id = a.chat_id
-          and c.tenant_id = a.tenant_id
-          and c.deleted_at is null
-      )`;
+      and ${ofLiveChat("a")}`;
 
 const selectTotals: Statement = {
   name: "attachments_totals",

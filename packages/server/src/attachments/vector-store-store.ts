@@ -1,6 +1,7 @@
 import type { TenantId } from "../auth/actor.ts";
 import type { Queryable, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
+import { ofLiveChat } from "./live-chat.ts";
 
 /** The SQL of `chat_vector_stores` that uploads need: one row per chat (attachments.md §12). */
 
@@ -92,13 +93,7 @@ const setId: Statement = {
       and s.tenant_id = $1
       and s.chat_id = $2
       and s.vector_store_id is null
-      and exists (
-        select 1
-        from chats c
-        where c.id = s.chat_id
-          and c.tenant_id = s.tenant_id
-          and c.deleted_at is null
-      )`,
+      and ${ofLiveChat("s")}`,
 };
 
 /** Whether the id was stored: not when another creator was first, or the chat is deleted. */

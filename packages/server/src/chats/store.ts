@@ -126,23 +126,6 @@ export const softDeleteChat = async (tx: Tx, actor: Actor, chatId: string): Prom
   (await tx.query<{ deletedAt: Timestamp }>(softDelete, [chatId, actor.tenantId, actor.userId])).rows[0]
     ?.deletedAt ?? null;
 
-const selectModelOfTenant: Statement = {
-  name: "chat_model_of_tenant",
-  text: `
-    select model
-    from chats
-    where id = $1
-      and tenant_id = $2`,
-};
-
-/** The selected model of any chat of the tenant, deleted ones too: for events of the watchdog. */
-export const findModelForTenant = async (
-  db: Queryable,
-  tenantId: TenantId,
-  chatId: string,
-): Promise<string | null> =>
-  (await db.query<{ model: string }>(selectModelOfTenant, [chatId, tenantId])).rows[0]?.model ?? null;
-
 const selectOwner: Statement = {
   name: "chat_owner_of_tenant",
   text: `

@@ -25,9 +25,6 @@ export interface OrphanDeps {
   readonly failing?: Set<string>;
 }
 
-/** Advisory lock of this job (ops.md §8). */
-export const orphanLockId = 1;
-
 const maxPerScan = 100;
 
 // Ten scans of nothing but failures; beyond them the oldest are tried again among the others.

@@ -28,9 +28,6 @@ export const turnErrorCodes = [
 ] as const;
 export type TurnErrorCode = (typeof turnErrorCodes)[number];
 
-/** Codes of `error` events that are never stored (turns.md §11.1). */
-export type StreamOnlyErrorCode = "stream_interrupted" | "finalization_failed" | "cancelled";
-
 /** Why a running turn was asked to stop. */
 export type CancelReason = "disconnect" | "user_stop" | "server_shutdown" | "chat_deleted" | "timeout";
 
