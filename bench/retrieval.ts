@@ -134,7 +134,7 @@ const measureFinding = async (
       const cpuBefore = familyCpuMs(postgresPid);
       const begin = performance.now();
       const excerpts = await findExcerpts(db, chat.tenantId, chat.chatId, question, {
-        tokenBudget: 4_000,
+        maxBytes: 16_000,
         maxResults: 8,
         timeoutMs: 10_000,
       });

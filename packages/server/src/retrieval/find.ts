@@ -7,12 +7,10 @@ import { chooseExcerpts, type Excerpt } from "./rank.ts";
 import { questionWords } from "./words.ts";
 
 export interface FindOptions {
-  /** For the rendered excerpts, their frame included. */
-  readonly tokenBudget: number;
+  /** Of the rendered excerpts, their frame included. */
+  readonly maxBytes: number;
   /** At most so many excerpts (`max_num_results` of the catalog). */
   readonly maxResults: number;
-  /** `estimation_budgets.bytes_per_token_conservative` of the effective model. */
-  readonly bytesPerToken?: number;
   /** A question that takes longer finds nothing. */
   readonly timeoutMs?: number;
 }
@@ -34,7 +32,6 @@ export const findExcerpts = async (
 ): Promise<Excerpt[]> => {
   const words = questionWords(question);
   if (words.length === 0 || options.maxResults < 1) return [];
-  const maxBytes = options.tokenBudget * (options.bytesPerToken ?? 4);
   const candidates = await inTransaction(db, async (tx) => {
     const [, found] = await Promise.all([
       limitFinding(tx, options.timeoutMs ?? 1_000),
@@ -50,6 +47,6 @@ export const findExcerpts = async (
   return chooseExcerpts(
     candidates,
     options.maxResults,
-    (excerpts) => Buffer.byteLength(renderExcerpts(excerpts)) <= maxBytes,
+    (excerpts) => Buffer.byteLength(renderExcerpts(excerpts)) <= options.maxBytes,
   );
 };

@@ -14,8 +14,6 @@ export const findPassages = async (
   chatId: string,
   search: { readonly question: string; readonly maxBytes: number; readonly maxResults: number },
 ): Promise<Excerpt[]> => {
-  const { question, maxBytes, maxResults } = search;
-  const budget = { tokenBudget: maxBytes, bytesPerToken: 1, maxResults };
-  const found = await findExcerpts(db, tenantId, chatId, question, budget);
+  const found = await findExcerpts(db, tenantId, chatId, search.question, search);
   return found.length > 0 ? found : findBeginnings(db, tenantId, chatId, search);
 };

@@ -28,13 +28,9 @@ afterAll(async () => {
   await database.drop();
 });
 
-const find = (
-  chat: TestChat,
-  question: string,
-  options: { tokenBudget?: number; maxResults?: number } = {},
-) =>
+const find = (chat: TestChat, question: string, options: { maxBytes?: number; maxResults?: number } = {}) =>
   findExcerpts(database.db, chat.tenantId, chat.chatId, question, {
-    tokenBudget: 2_000,
+    maxBytes: 8_000,
     maxResults: 5,
     ...options,
   });
@@ -137,10 +133,10 @@ test("for all budgets the rendered excerpts are within, and more room never says
     await addDocument(database.db, storage, chat, { filename: `${topic}.txt`, content: filler(topic) });
   }
   let before = 0;
-  for (const tokenBudget of [0, 100, 200, 400, 800, 1_600]) {
-    const excerpts = await find(chat, "rent heating point", { tokenBudget });
+  for (const maxBytes of [0, 400, 800, 1_600, 3_200, 6_400]) {
+    const excerpts = await find(chat, "rent heating point", { maxBytes });
     const bytes = Buffer.byteLength(renderExcerpts(excerpts));
-    expect(bytes).toBeLessThanOrEqual(tokenBudget * 4);
+    expect(bytes).toBeLessThanOrEqual(maxBytes);
     expect(bytes).toBeGreaterThanOrEqual(before);
     before = bytes;
   }
@@ -154,7 +150,7 @@ test("a question that takes too long finds nothing, and the turn goes on", async
     await tx.query("lock table local_chunks in access exclusive mode");
     expect(
       await findExcerpts(database.db, chat.tenantId, chat.chatId, "needle", {
-        tokenBudget: 1_000,
+        maxBytes: 4_000,
         maxResults: 1,
         timeoutMs: 100,
       }),

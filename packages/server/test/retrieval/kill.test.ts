@@ -71,7 +71,7 @@ test("killed during an extraction: half of it is not found; another process does
     attachmentId,
   ]);
   const find = () =>
-    findExcerpts(database.db, chat.tenantId, chat.chatId, "story", { tokenBudget: 1_000, maxResults: 1 });
+    findExcerpts(database.db, chat.tenantId, chat.chatId, "story", { maxBytes: 4_000, maxResults: 1 });
   expect(await find()).toEqual([]);
 
   await database.db.query("update local_files set index_claimed_until = now() where id = $1", [fileId]);

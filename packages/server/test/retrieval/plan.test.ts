@@ -64,7 +64,7 @@ const plansOf = async (question: string): Promise<Plan[]> => {
     },
   });
   const found = await findExcerpts(recording, own.tenantId, own.chatId, question, {
-    tokenBudget: 1_000,
+    maxBytes: 4_000,
     maxResults: 3,
   });
   expect(found.length > 0).toBe(question !== "nothing");

@@ -385,7 +385,7 @@ test("the sweep removes what no attachment names, and nothing else", async () =>
   expect(await rowsOf(database.db, kept.fileId)).toEqual({ files: 1, pieces: 1, chunks: 1 });
   expect(
     await findExcerpts(database.db, chat.tenantId, chat.chatId, "needle", {
-      tokenBudget: 1_000,
+      maxBytes: 4_000,
       maxResults: 3,
     }),
   ).toHaveLength(1);
