@@ -81,7 +81,10 @@ test("a watchdog that loses its connection stops, and goes on when it is back", 
   const server = await ground.start();
   await waitingForLocks(ground.db);
   await ground.db.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'mini-chat direct'",
+    `select pg_terminate_backend(pid)
+     from pg_stat_activity
+     where application_name = 'mini-chat direct'
+       and datname = current_database()`,
   );
   await server.logged((line) => line["msg"] === "direct database connection lost");
   await release();

@@ -12,7 +12,10 @@ afterAll(() => database.drop());
 test("a database that is reached directly keeps its locks, and none is left behind", async () => {
   await requireSessionLocks(database.url);
   const { rows } = await database.db.query(
-    "select from pg_locks where locktype = 'advisory' and classid = 19779",
+    `select from pg_locks
+     where locktype = 'advisory'
+       and classid = 19779
+       and database = (select oid from pg_database where datname = current_database())`,
   );
   expect(rows).toEqual([]);
 });

@@ -409,7 +409,9 @@ describe("stop (outbox.md §14)", () => {
     await inTransaction(db, (tx) => outbox.enqueuer.enqueueUsageEvent(tx, numbered(tenant, 1)));
     outbox.flush();
     await eventually(async () => {
-      const { rows } = await lock.query("select from pg_locks where not granted");
+      const { rows } = await lock.query(
+        "select from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())",
+      );
       return rows.length > 0;
     });
     const stopped = outbox.stop();

@@ -271,7 +271,10 @@ describe("causal order (outbox-engine.md O4, O5)", () => {
     const claimed = claim(db, [{ settings: usage, partitions: 1, batch: 10, worker: "test" }], randomUUID());
     await eventually(async () => {
       const { rows } = await db.query(
-        "select from pg_locks where relation = 'outbox_parked'::regclass and not granted",
+        `select from pg_locks
+         where relation = 'outbox_parked'::regclass
+           and not granted
+           and database = (select oid from pg_database where datname = current_database())`,
       );
       return rows.length > 0;
     });

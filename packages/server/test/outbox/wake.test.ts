@@ -156,7 +156,12 @@ describe("wake-up (outbox.md §7)", () => {
     await inTransaction(db, (tx) => outbox.enqueuer.enqueueUsageEvent(tx, numbered(tenantOf(0), 1)));
     outbox.flush();
     await eventually(async () => {
-      const { rows } = await lock.query("select pg_terminate_backend(pid) from pg_locks where not granted");
+      // Of this database alone: others on the server belong to other test files.
+      const { rows } = await lock.query(`
+        select pg_terminate_backend(pid)
+        from pg_locks
+        where not granted
+          and database = (select oid from pg_database where datname = current_database())`);
       return rows.length > 0;
     });
     await lock.query("commit");
