@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { bundledNode, ensureInstalled, root, toolEnv } from "./install.mjs";
 import { hasPostgres15, startPostgres15 } from "./postgres.mjs";
 
@@ -20,11 +20,14 @@ const checks = [
 const databaseSlices = ["db", "outbox", "quota", "turns"];
 
 const count = { passed: 0, failed: 0 };
+/** What failed, by name: whoever sees only the end of a long output finds it there. */
+const failures = [];
 const running = new Set();
 let interrupted = false;
 
-const verdict = (failed) => {
+const verdict = (name, failed) => {
   count[failed ? "failed" : "passed"] += 1;
+  if (failed) failures.push(name);
 };
 
 /** Runs a tool under the bundled Node to its end; its exit code, 1 when a signal ended it. */
@@ -49,25 +52,32 @@ const runChecks = async () => {
     const started = performance.now();
     const failed = (await run(command)) !== 0;
     console.log(`${failed ? "FAILED" : "ok"}  ${name} (${Math.round(performance.now() - started)} ms)`);
-    verdict(failed);
+    verdict(name, failed);
   }
 };
 
-/** Adds what a vitest run reported. A file that could not even be loaded counts as one failure. */
-const addReport = (file, exitCode) => {
-  let failed = 0;
+/** The failures of a vitest run; a file that could not even be loaded counts as one. */
+const failuresOf = (report) =>
+  report.testResults.flatMap((file) => {
+    const name = relative(root, file.name);
+    const tests = file.assertionResults.filter((test) => test.status === "failed");
+    if (tests.length === 0) return file.status === "failed" ? [`${name}\n${file.message}`] : [];
+    return tests.map((test) => `${name} > ${test.fullName}\n${test.failureMessages.join("\n")}`);
+  });
+
+/** Adds what a vitest run reported. */
+const addReport = (label, file, exitCode) => {
+  let failed = [];
   try {
     const report = JSON.parse(readFileSync(file, "utf8"));
-    const unloaded = report.testResults.filter(
-      (suite) =>
-        suite.status === "failed" && !suite.assertionResults.some((test) => test.status === "failed"),
-    );
-    failed = report.numFailedTests + unloaded.length;
+    failed = failuresOf(report);
     count.passed += report.numPassedTests;
   } catch {
     // No report: the runner itself broke down.
   }
-  count.failed += failed === 0 && exitCode !== 0 ? 1 : failed;
+  if (failed.length === 0 && exitCode !== 0) failed.push(`the runner ended with exit code ${exitCode}`);
+  count.failed += failed.length;
+  failures.push(...failed.map((one) => `${label}: ${one}`));
 };
 
 const runVitest = async (label, filters, env = {}) => {
@@ -77,7 +87,7 @@ const runVitest = async (label, filters, env = {}) => {
   try {
     const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
     const exitCode = await run([tool("vitest/vitest.mjs"), "run", ...reporters, ...filters], env);
-    addReport(report, exitCode);
+    addReport(label, report, exitCode);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
@@ -100,7 +110,7 @@ const runOnPostgres15 = async () => {
     }
   } catch (error) {
     console.error(error.message);
-    verdict(true);
+    verdict("the PostgreSQL 15 server", true);
   }
 };
 
@@ -121,8 +131,9 @@ try {
   }
 } catch (error) {
   console.error(`mini-chat: ${error.message}`);
-  verdict(true);
+  verdict(error.message, true);
 }
-if (interrupted && count.failed === 0) verdict(true);
+if (interrupted && count.failed === 0) verdict("interrupted", true);
+for (const failure of failures) console.log(`\nFAILED  ${failure.slice(0, 2_000)}`);
 console.log(`${count.passed} passed, ${count.failed} failed`);
 process.exitCode = count.failed === 0 && count.passed > 0 ? 0 : 1;
