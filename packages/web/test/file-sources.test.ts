@@ -69,6 +69,7 @@ describe("searched by the server", () => {
 
   test("a marker is not seen while the answer comes, and one in code stays as it is", async () => {
     const page = await askAboutFile(stage);
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
     stage.app.simulator.enqueue({
       events: [
         { text: "Painted [cite:1] blue" },
@@ -85,5 +86,10 @@ describe("searched by the server", () => {
     await answered(page);
     await painted.getByRole("button", { name: `Source 1: ${filename}` }).waitFor();
     expect((await painted.textContent())?.trim()).toBe("Painted 1 blue, written [cite:1], not .");
+    await page.getByRole("button", { name: "Copy answer" }).last().click();
+    await page.getByText("Copied.").waitFor({ state: "attached" });
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(
+      `Painted [1] blue, written \`[cite:1]\`, not .\n\nSources:\n[1] ${filename}, line 1\n[2] ${filename}, line 1`,
+    );
   });
 });

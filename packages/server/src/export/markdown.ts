@@ -37,7 +37,8 @@ export const markdownHead = (chat: Chat, exportedAt: string): string =>
 export const markdownMessage = ({ view, citations }: WholeMessage): string => {
   const label = (at: number): string => `[^${view.id.slice(0, 13)}-${at + 1}]`;
   const model = view.model === undefined ? "" : ` (${literal(view.model)})`;
-  const blocks = [`## ${speakers[view.role]}${model}, ${view.created_at}`, quoted(view.content)];
+  const text = withLabels(view.content, citations, label);
+  const blocks = [`## ${speakers[view.role]}${model}, ${view.created_at}`, quoted(text)];
   if (view.attachments.length > 0) {
     blocks.push(
       [
@@ -54,8 +55,31 @@ export const markdownMessage = ({ view, citations }: WholeMessage): string => {
   return `\n${blocks.join("\n\n")}\n`;
 };
 
-const source = ({ title, url: address, snippet }: Citation): string => {
+// The markers a model puts behind what it takes from a file (docs/retrieval.md), and code, where they are text.
+const codeOrMarker = /(?<!`)(`+)(?!`)[\s\S]*?(?<!`)\1(?!`)|\[cite:[\d\s,]{1,40}\]/g;
+
+/** The text with its footnotes where their markers stand; a marker of no source, beside others, says nothing. */
+const withLabels = (
+  content: string,
+  citations: readonly Citation[],
+  label: (at: number) => string,
+): string => {
+  const points = [...content];
+  const labels = new Map<string, Set<string>>();
+  citations.forEach(({ source, span }, at) => {
+    const found = source === "file" && span !== undefined ? points.slice(span.start, span.end).join("") : "";
+    if (found.startsWith("[cite:")) labels.set(found, (labels.get(found) ?? new Set()).add(label(at)));
+  });
+  return labels.size === 0
+    ? content
+    : content.replaceAll(codeOrMarker, (found) =>
+        found.startsWith("`") ? found : [...(labels.get(found) ?? [])].join(""),
+      );
+};
+
+const source = ({ title, url: address, snippet, position }: Citation): string => {
   const name = literal(title) || (address === undefined ? "Source" : literal(address));
   const named = address === undefined ? name : `[${name}](<${url(address)}>)`;
-  return snippet.trim() === "" ? named : `${named}: ${literal(snippet)}`;
+  const placed = position === undefined ? named : `${named}, ${literal(position)}`;
+  return snippet.trim() === "" ? placed : `${placed}: ${literal(snippet)}`;
 };

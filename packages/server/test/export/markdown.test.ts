@@ -82,6 +82,30 @@ Sources: [^b0d2a7c1-0000-1] [^b0d2a7c1-0000-2]
     );
   });
 
+  test("has footnotes where an answer from files has its markers", () => {
+    const spot = (start: number, end: number, position: string): Citation => ({
+      source: "file",
+      title: "lease.pdf",
+      attachment_id: chat.id,
+      snippet: "",
+      span: { start, end },
+      position,
+    });
+    // The 🔑 is one code point; the third marker was of a file that is gone.
+    const document = markdownMessage(
+      message("A 🔑 [cite:1] is `[cite:1]`, two [cite:1, 2], none [cite:3].", {}, [
+        spot(4, 12, "page 3"),
+        spot(32, 43, "page 3"),
+        spot(32, 43, "page 7"),
+      ]),
+    );
+    expect(contentOf(document)).toBe(
+      "A 🔑 [^b0d2a7c1-0000-1] is `[cite:1]`, two [^b0d2a7c1-0000-2][^b0d2a7c1-0000-3], none .",
+    );
+    expect(document).toContain("[^b0d2a7c1-0000-3]: lease\\.pdf, page 7");
+    expect(contentOf(markdownMessage(message("as written [cite:1]")))).toBe("as written [cite:1]");
+  });
+
   test.each([
     "```\nnever closed",
     "~~~~",

@@ -5,6 +5,7 @@ import { siteOf } from "../markdown/safe-url.ts";
 import { CopyButton } from "../ui/CopyButton.tsx";
 import { Icon } from "../ui/Icon.tsx";
 import { IconButton } from "../ui/IconButton.tsx";
+import { copyOf } from "./answer-markers.ts";
 import { downgradeText, failureText } from "./notice.ts";
 import type { TurnActions } from "./turn-actions.ts";
 import { type Answer, isRunning, type TurnView } from "./turn-view.ts";
@@ -25,7 +26,7 @@ export const AnswerFoot = memo(({ turn, last, actions }: FootProps) => {
       <Ending answer={answer} />
       {!running && (
         <div className={last ? "row-actions shown" : "row-actions"}>
-          {answer.parts.length > 0 && <CopyButton text={answer.text} label="Copy answer" />}
+          {answer.parts.length > 0 && <CopyButton text={() => copyOf(answer)} label="Copy answer" />}
           <Reactions answer={answer} onReact={actions.react} />
           {last && <LastActions turn={turn} actions={actions} />}
           <AnswerNote answer={answer} />

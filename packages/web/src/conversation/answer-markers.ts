@@ -39,3 +39,21 @@ export const markersOf = (answer: Answer): Markers | null => {
   if (answer.citations.length > 0) known.set(answer.citations, markers);
   return markers;
 };
+
+// In code they are text.
+const codeOrMarker = /(?<!`)(`+)(?!`)[\s\S]*?(?<!`)\1(?!`)|\[cite:[\d\s,]{1,40}\]/g;
+
+/** The answer as somebody would paste it: markers as the numbers of their sources, which stand below. */
+export const copyOf = (answer: Answer): string => {
+  const text = answer.text();
+  const markers = markersOf(answer);
+  if (markers === null) return text;
+  const body = text.replaceAll(codeOrMarker, (found) =>
+    found.startsWith("`") ? found : (markers.get(found) ?? []).map(({ number }) => `[${number}]`).join(""),
+  );
+  const list = answer.citations.map(
+    ({ title, url, position }, at) =>
+      `[${at + 1}] ${[title || "File", position, url].filter((part) => part !== undefined).join(", ")}`,
+  );
+  return `${body}\n\nSources:\n${list.join("\n")}`;
+};
