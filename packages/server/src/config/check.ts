@@ -226,22 +226,32 @@ const rules: readonly Rule[] = [
   catalog,
 ];
 
+type Timeouts = Pick<Config["providers"][string]["timeouts"], "idle_timeout_secs" | "upload_timeout_secs">;
+
+/** Those of all providers, and those of each, where it has its own. */
+const timeoutsOf = ({ egress, providers: all }: Config): (readonly [Timeouts, string])[] => [
+  [egress, "egress"],
+  ...Object.entries(all).map(([id, { timeouts }]) => [timeouts, `providers.${id}.timeouts`] as const),
+];
+
 const warn: Rule = (config) => [
   ...unless(
     config.database.max_connections >= config.outbox.processors + 5,
     "database.max_connections",
     "is below outbox.processors + 5: requests may wait for a connection",
   ),
-  ...unless(
-    config.egress.idle_timeout_secs < config.orphan_watchdog.timeout_secs,
-    "egress.idle_timeout_secs",
-    "is not below orphan_watchdog.timeout_secs: a silent provider looks like a dead process",
-  ),
-  ...unless(
-    config.egress.upload_timeout_secs < config.cleanup_worker.stale_in_progress_timeout_secs,
-    "egress.upload_timeout_secs",
-    "is not below cleanup_worker.stale_in_progress_timeout_secs: a slow upload is taken for one whose process died",
-  ),
+  ...timeoutsOf(config).flatMap(([timeouts, key]) => [
+    ...unless(
+      (timeouts.idle_timeout_secs ?? 0) < config.orphan_watchdog.timeout_secs,
+      `${key}.idle_timeout_secs`,
+      "is not below orphan_watchdog.timeout_secs: a silent provider looks like a dead process",
+    ),
+    ...unless(
+      (timeouts.upload_timeout_secs ?? 0) < config.cleanup_worker.stale_in_progress_timeout_secs,
+      `${key}.upload_timeout_secs`,
+      "is not below cleanup_worker.stale_in_progress_timeout_secs: a slow upload is taken for one whose process died",
+    ),
+  ]),
   ...unless(
     config.auth.disabled || config.auth.mode !== "static" || config.auth.tokens.length > 0,
     "auth.tokens",

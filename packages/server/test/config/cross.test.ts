@@ -223,6 +223,14 @@ describe("doubtful, but allowed", () => {
       ["egress.upload_timeout_secs"],
     ],
     ["an upload may take a little less", { "egress.upload_timeout_secs": 899 }, []],
+    [
+      "one provider may be silent, and its uploads last, for too long",
+      {
+        "providers.p.timeouts.idle_timeout_secs": 300,
+        "providers.p.timeouts.upload_timeout_secs": 900,
+      },
+      ["providers.p.timeouts.idle_timeout_secs", "providers.p.timeouts.upload_timeout_secs"],
+    ],
     ["nobody has a token", { "auth.tokens": [] }, ["auth.tokens"]],
     [
       "the development token on a public address",
