@@ -3,12 +3,9 @@ import pg from "pg";
 import { asTenantId, type TenantId } from "../packages/server/src/auth/actor.ts";
 import { Db } from "../packages/server/src/db/pool.ts";
 import { findExcerpts } from "../packages/server/src/retrieval/find.ts";
-import { startIndexer } from "../packages/server/src/retrieval/indexer.ts";
-import { createLocalStorage } from "../packages/server/src/retrieval/local-storage.ts";
-import { bookOf } from "../packages/server/test/retrieval/documents.ts";
-import { addDocument } from "../packages/server/test/retrieval/world.ts";
 import { cpuMs, digits, familyCpuMs, rounded, watchMachine } from "./harness/measure.ts";
 import { withDatabase } from "./harness/stack.ts";
+import { measureDeltas } from "./retrieval/deltas.ts";
 import { scaled, summarise } from "./support.ts";
 
 const DOCUMENTS = 50;
@@ -17,10 +14,6 @@ const OTHER_CHUNKS = scaled(500_000, 5_000);
 const OTHER_CHATS = 2_000;
 const ROUNDS = scaled(150, 5);
 const WARM_UP = 3;
-const TICK_MS = 5;
-const QUIET_MS = scaled(15_000, 1_000);
-const BOOKS = scaled(10, 2);
-const PAGES = 300;
 
 interface Chat {
   readonly tenantId: TenantId;
@@ -159,65 +152,7 @@ const measureFinding = async (
   };
 };
 
-/** What the event loop adds to a delta that is due every 5 ms. */
-const watchDeltas = (): (() => number[]) => {
-  const late: number[] = [];
-  let last = performance.now();
-  const timer = setInterval(() => {
-    const now = performance.now();
-    late.push(now - last - TICK_MS);
-    last = now;
-  }, TICK_MS);
-  return () => {
-    clearInterval(timer);
-    return late;
-  };
-};
-
-const measureDeltas = async (db: Db): Promise<object> => {
-  const errors: unknown[] = [];
-  const indexer = startIndexer(db, { onError: (error) => errors.push(error) });
-  const storage = createLocalStorage({ db, indexer, providerId: "p", storageBackend: "p" });
-  const book = bookOf(PAGES);
-  const chat = { tenantId: asTenantId(randomUUID()), chatId: randomUUID() };
-  await db.query("insert into chats (id, tenant_id, user_id, model) values ($1, $2, $3, 'standard')", [
-    chat.chatId,
-    chat.tenantId,
-    randomUUID(),
-  ]);
-  const add = (): Promise<{ status: string }> =>
-    addDocument(db, storage, chat, { content: book, type: "application/pdf" });
-  try {
-    await add();
-    const quiet = watchDeltas();
-    await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
-    const without = quiet();
-    const busy = watchDeltas();
-    const times: number[] = [];
-    for (let at = 0; at < BOOKS; at += 1) {
-      const begin = performance.now();
-      const { status } = await add();
-      if (status !== "completed") throw new Error(`indexing: ${status}`);
-      times.push(performance.now() - begin);
-    }
-    const during = busy();
-    const [before, meanwhile] = [summarise(without), summarise(during)];
-    return {
-      pages: PAGES,
-      file_kib: Math.round(book.length / 1024),
-      upload_and_index_ms: rounded(summarise(times)),
-      delta_late_ms_without: rounded(before),
-      delta_late_ms_during_extraction: rounded(meanwhile),
-      delta_gap_added_p99_ms: digits(meanwhile.p99 - before.p99),
-      errors: errors.length,
-    };
-  } finally {
-    await indexer.stop();
-  }
-};
-
-/** Finding excerpts among 10,000 chunks of 50 documents, and what an extraction does to running streams. */
-export const run = (): Promise<object> =>
+const measureRetrieval = (): Promise<object> =>
   withDatabase(async (database) => {
     const client = new pg.Client({ connectionString: database.url });
     await client.connect();
@@ -231,13 +166,18 @@ export const run = (): Promise<object> =>
     });
     try {
       const machine = watchMachine(() => cpuMs(process.pid) + familyCpuMs(database.pid));
-      const deltas = await measureDeltas(db);
       const chat = { tenantId: asTenantId(randomUUID()), chatId: randomUUID() };
       const data = await fill(client, chat);
       const finding = await measureFinding(db, client, chat, database.pid);
-      return { data, ...finding, deltas, machine: machine() };
+      return { data, ...finding, machine: machine() };
     } finally {
       await db.close();
       await client.end();
     }
   });
+
+/** Finding excerpts among 10,000 chunks of 50 documents, and what an extraction does to running streams. */
+export const run = async (): Promise<object> => ({
+  ...(await measureRetrieval()),
+  deltas: await measureDeltas(),
+});
