@@ -158,3 +158,42 @@ test("a file that is taken out while it is processed does not stay in the chat",
     async () => (await stage.app.call("GET", `/chats/${chatId}/attachments/${id}`)).status === 404,
   );
 });
+
+test("a refused message comes back whole, before what was begun meanwhile; its file is still taken out for real", async () => {
+  const chatId = await stage.app.createChat();
+  const { page } = await stage.open({ path: chatPath(chatId) });
+  await page.getByText("Nothing here yet").waitFor();
+  const begun = Promise.withResolvers<void>();
+  await page.route("**/messages:stream", async (route) => {
+    await begun.promise;
+    const problem = { type: "about:blank", title: "Too many requests", status: 429, code: "rate_limited" };
+    await route.fulfill({
+      status: 429,
+      contentType: "application/problem+json",
+      body: JSON.stringify(problem),
+    });
+  });
+  const [response] = await Promise.all([
+    page.waitForResponse((one) => one.url().endsWith("/attachments")),
+    page
+      .getByLabel("Choose files")
+      .setInputFiles([{ name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("Notes.") }]),
+  ]);
+  const { id } = await response.json();
+  await page
+    .getByRole("list", { name: "Attached files" })
+    .getByText(/^\d+ B$/)
+    .waitFor();
+  const message = page.getByRole("textbox", { name: "Message" });
+  await message.fill("A long and careful message");
+  await message.press("Enter");
+  await page.getByRole("button", { name: "Stop the answer" }).waitFor();
+  await message.fill("And another");
+  begun.resolve();
+  await page.getByRole("button", { name: "Remove notes.txt" }).waitFor();
+  expect(await message.inputValue()).toBe("A long and careful message\n\nAnd another");
+  await page.getByRole("button", { name: "Remove notes.txt" }).click();
+  await eventually(
+    async () => (await stage.app.call("GET", `/chats/${chatId}/attachments/${id}`)).status === 404,
+  );
+});

@@ -27,7 +27,7 @@ test("an answer is shown while it comes, and can be stopped with what there is",
 
 test("the model of a new chat is chosen, and named at its answers", async () => {
   const { page } = await stage.open();
-  await page.getByRole("button", { name: "Model: standard" }).click();
+  await page.getByRole("button", { name: "Model: Default model" }).click();
   await page.getByRole("menuitemradio", { name: /premium/ }).click();
   await ask(page, "hello");
   await answered(page);

@@ -38,7 +38,7 @@ test("a conversation by the keyboard alone, from the door to the way out", async
   await message.waitFor();
   await expect.poll(() => focused(page)).toBe("Message");
 
-  await walkTo(page, "Model: standard", "Shift+Tab");
+  await walkTo(page, "Model: Default model", "Shift+Tab");
   await page.keyboard.press("Enter");
   await page.getByRole("menuitemradio", { name: /premium/ }).waitFor();
   await walkTo(page, /^premium/, "ArrowDown");

@@ -46,7 +46,7 @@ test("the meter shows what is left of each quota and when it starts afresh", asy
 
 test("an answer of another model than the chosen one says which and why", async () => {
   const { page } = await thrifty.open();
-  await page.getByRole("button", { name: "Model: premium" }).waitFor();
+  await page.getByRole("button", { name: "Model: Default model" }).waitFor();
   await ask(page, "PING");
   await answered(page);
   await page.getByText("Answered by standard: your premium quota is used up.").waitFor();

@@ -1,5 +1,6 @@
 import type { Chat, ChatCreate, Client } from "@mini-chat/client";
 import { createStore, type Store } from "../lib/store.ts";
+import { titleOf } from "./name.ts";
 
 export interface ChatListState {
   readonly status: "loading" | "ready" | "failed";
@@ -15,6 +16,8 @@ export interface ChatList {
   more(): Promise<void>;
   create(chat: ChatCreate): Promise<Chat>;
   rename(chatId: string, title: string): Promise<void>;
+  /** Names a listed chat that has no title after its first message, as well as that goes. */
+  entitle(chatId: string, content: string): void;
   remove(chatId: string): Promise<void>;
   /** A turn began in the chat: it is the last active one now. */
   touch(chatId: string): void;
@@ -31,6 +34,11 @@ export const createChatList = (client: Client, changed: (chatId: string) => void
   const replace = (chat: Chat): void => {
     const rest = state.get().chats.filter(({ id }) => id !== chat.id);
     state.set({ ...state.get(), chats: [chat, ...rest] });
+  };
+
+  const rename: ChatList["rename"] = async (chatId, title) => {
+    replace(await client.chats.rename(chatId, title));
+    changed(chatId);
   };
 
   return {
@@ -66,9 +74,10 @@ export const createChatList = (client: Client, changed: (chatId: string) => void
       changed(chat.id);
       return chat;
     },
-    rename: async (chatId, title) => {
-      replace(await client.chats.rename(chatId, title));
-      changed(chatId);
+    rename,
+    entitle: (chatId, content) => {
+      const chat = state.get().chats.find(({ id }) => id === chatId);
+      if (chat !== undefined && chat.title === undefined) rename(chatId, titleOf(content)).catch(() => {});
     },
     remove: async (chatId) => {
       await client.chats.remove(chatId);

@@ -5,7 +5,6 @@ import { focusField } from "../lib/focus.ts";
 import { problemText } from "../lib/problem.ts";
 import { useStore } from "../lib/store.ts";
 import { ConfirmDialog } from "../ui/ConfirmDialog.tsx";
-import { createDraftFiles } from "./attachments.ts";
 import { Composer } from "./Composer.tsx";
 import type { Conversation } from "./conversation.ts";
 import { DropZone } from "./DropZone.tsx";
@@ -14,13 +13,13 @@ import { NoticeBar } from "./NoticeBar.tsx";
 import { SourceDialog } from "./SourceDialog.tsx";
 import type { TurnActions } from "./turn-actions.ts";
 import { isRunning } from "./turn-view.ts";
+import type { Draft } from "./writing.ts";
 
 /** One chat: its messages, and where the next one is written. */
 export const ChatView = ({ chatId }: { readonly chatId: string }) => {
-  const { client, conversations } = useApp();
+  const { chats, conversations } = useApp();
   const conversation = conversations.of(chatId);
   const state = useStore(conversation.state);
-  const files = useMemo(() => createDraftFiles(client), [client]);
   const input = useRef<HTMLTextAreaElement>(null);
   const [source, setSource] = useState<Citation | null>(null);
   const [deleting, setDeleting] = useState(false);
@@ -48,7 +47,12 @@ export const ChatView = ({ chatId }: { readonly chatId: string }) => {
     };
   }, [conversation]);
   const latest = state.turns.at(-1);
-  const addFiles = (added: readonly File[]): void => files.add(added, Promise.resolve(chatId));
+  const addFiles = conversation.writing.files.add;
+
+  const send = (draft: Draft): void => {
+    if (state.status === "ready" && state.turns.length === 0) chats.entitle(chatId, draft.content);
+    void conversation.send(draft);
+  };
 
   return (
     <DropZone className="chat" onFiles={addFiles}>
@@ -58,12 +62,11 @@ export const ChatView = ({ chatId }: { readonly chatId: string }) => {
           <NoticeBar notice={state.notice} onResend={actions.resend} onClose={conversation.dismiss} />
         )}
         <Composer
-          files={files}
+          writing={conversation.writing}
           input={input}
-          returned={conversation.returned}
           running={latest !== undefined && isRunning(latest)}
           onFiles={addFiles}
-          onSend={(draft) => void conversation.send(draft)}
+          onSend={send}
           onStop={conversation.stop}
         />
       </div>

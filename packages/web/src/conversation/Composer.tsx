@@ -1,52 +1,36 @@
-import { type ClipboardEvent, type KeyboardEvent, type RefObject, useEffect, useRef, useState } from "react";
+import { type ClipboardEvent, type KeyboardEvent, type RefObject, useEffect, useRef } from "react";
 import { useApp } from "../app/context.ts";
 import { focusField, touches } from "../lib/focus.ts";
-import { type Store, useStore } from "../lib/store.ts";
+import { useStore } from "../lib/store.ts";
 import { Icon } from "../ui/Icon.tsx";
 import { IconButton } from "../ui/IconButton.tsx";
-import type { DraftFile, DraftFiles } from "./attachments.ts";
-import type { Draft } from "./conversation.ts";
 import { DraftFileChip } from "./DraftFileChip.tsx";
+import type { Draft, Writing } from "./writing.ts";
 
 interface ComposerProps {
-  readonly files: DraftFiles;
+  readonly writing: Writing;
   readonly running: boolean;
   readonly input: RefObject<HTMLTextAreaElement | null>;
   readonly onFiles: (files: readonly File[]) => void;
-  /** A message that was refused, to be written again. */
-  readonly returned: Store<Draft | null>;
   readonly onSend: (draft: Draft) => void;
   readonly onStop: () => void;
 }
 
-const readyOf = (files: readonly DraftFile[]): Draft["attachments"] =>
-  files.flatMap(({ state }) => (state.at === "ready" ? [state.attachment] : []));
-
 /** Where a message is written; what is refused comes back into it. */
-export const Composer = ({ files, running, input, returned, onFiles, onSend, onStop }: ComposerProps) => {
+export const Composer = ({ writing, running, input, onFiles, onSend, onStop }: ComposerProps) => {
   const { spoken } = useApp();
+  const { files } = writing;
   const list = useStore(files.list);
-  const [text, setText] = useState("");
-  const [webSearch, setWebSearch] = useState(false);
+  const text = useStore(writing.text);
+  const webSearch = useStore(writing.webSearch);
   const picker = useRef<HTMLInputElement>(null);
   const busy = list.some(({ state }) => state.at === "uploading" || state.at === "processing");
   const sendable = text.trim() !== "" && !running && !busy;
 
   useEffect(() => focusField(input.current), [input]);
 
-  const refused = useStore(returned);
-  useEffect(() => {
-    if (refused === null) return;
-    returned.set(null);
-    setText((now) => (now === "" ? refused.content : now));
-    if (files.list.get().length === 0) files.restore(refused.attachments);
-  }, [refused, returned, files]);
-
   const send = (): void => {
-    if (!sendable) return;
-    setText("");
-    files.clear();
-    onSend({ content: text, attachments: readyOf(list), webSearch });
+    if (sendable) onSend(writing.take());
   };
 
   const onKeyDown = (event: KeyboardEvent): void => {
@@ -88,7 +72,7 @@ export const Composer = ({ files, running, input, returned, onFiles, onSend, onS
         placeholder="Write a message"
         aria-label="Message"
         value={text}
-        onChange={(event) => setText(event.target.value)}
+        onChange={(event) => writing.text.set(event.target.value)}
         onKeyDown={onKeyDown}
         onPaste={onPaste}
       />
@@ -109,7 +93,7 @@ export const Composer = ({ files, running, input, returned, onFiles, onSend, onS
           type="button"
           className="toggle"
           aria-pressed={webSearch}
-          onClick={() => setWebSearch((now) => !now)}
+          onClick={() => writing.webSearch.update((now) => !now)}
         >
           <Icon name="web" />
           Web search

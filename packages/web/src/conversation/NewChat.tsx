@@ -1,87 +1,76 @@
 import { useEffect, useMemo, useRef, useState } from "react";
 import { useApp } from "../app/context.ts";
+import { titleOf } from "../chats/name.ts";
 import { problemText } from "../lib/problem.ts";
 import { goTo } from "../lib/route.ts";
-import { createStore, useStore } from "../lib/store.ts";
+import { useStore } from "../lib/store.ts";
 import { ModelMenu } from "../models/ModelMenu.tsx";
 import { Icon } from "../ui/Icon.tsx";
-import { createDraftFiles } from "./attachments.ts";
 import { Composer } from "./Composer.tsx";
-import type { Draft } from "./conversation.ts";
 import { DropZone } from "./DropZone.tsx";
 import { NoticeBar } from "./NoticeBar.tsx";
+import { createWriting, type Draft } from "./writing.ts";
 
-const titleLength = 60;
-
-const titleOf = (content: string): string => {
-  const line = content.trim().split("\n")[0]?.trim() ?? "";
-  const letters = [...line];
-  return letters.length > titleLength
-    ? `${letters
-        .slice(0, titleLength - 1)
-        .join("")
-        .trimEnd()}…`
-    : line;
-};
+const noChat = (): Promise<string> => Promise.reject(new Error("a new chat has no files"));
 
 /** A chat that does not exist yet: it is created with its first message, or its first file. */
 export const NewChat = () => {
   const { client, chats, conversations, models, settings } = useApp();
   const offered = useStore(models.list);
-  const files = useMemo(() => createDraftFiles(client), [client]);
+  const writing = useMemo(() => createWriting(client, noChat), [client]);
   const input = useRef<HTMLTextAreaElement>(null);
-  const created = useRef<Promise<string> | null>(null);
+  const creating = useRef(false);
   const [model, setModel] = useState<string | null>(null);
   const [temporary, setTemporary] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
-  const chosen = model ?? offered?.[0]?.model_id ?? null;
 
   useEffect(() => {
     if (offered === null) models.load().catch((error: unknown) => setProblem(problemText(error)));
   }, [offered, models]);
 
-  const ensureChat = (title: string | undefined): Promise<string> => {
-    const making =
-      created.current ??
-      chats
-        .create({
-          ...(model === null ? {} : { model }),
-          ...(temporary ? { is_temporary: true } : {}),
-          ...(title === undefined ? {} : { title }),
-        })
-        .then(({ id }) => id);
-    created.current = making;
-    making.catch(() => {
-      created.current = null;
-    });
-    return making;
-  };
-
-  const returned = useMemo(() => createStore<Draft | null>(null), []);
-  const send = async (draft: Draft): Promise<void> => {
+  /** The chat as it was chosen, which is shown from then on; null when it was refused. */
+  const create = async (title?: string): Promise<string | null> => {
     setProblem(null);
+    creating.current = true;
     try {
-      const title = titleOf(draft.content);
-      const early = created.current !== null;
-      const chatId = await ensureChat(title);
-      if (early) chats.rename(chatId, title).catch(() => {});
-      void conversations.of(chatId).send(draft);
-      goTo({ at: "chat", chatId });
+      const chat = await chats.create({
+        ...(model === null ? {} : { model }),
+        ...(temporary ? { is_temporary: true } : {}),
+        ...(title === undefined ? {} : { title }),
+      });
+      goTo({ at: "chat", chatId: chat.id });
+      return chat.id;
     } catch (error) {
       setProblem(problemText(error));
-      returned.set(draft);
+      return null;
+    } finally {
+      creating.current = false;
     }
   };
 
-  const addFiles = (added: readonly File[]): void => files.add(added, ensureChat(undefined));
+  const send = async (draft: Draft): Promise<void> => {
+    const chatId = creating.current ? null : await create(titleOf(draft.content));
+    if (chatId === null) writing.giveBack(draft);
+    else void conversations.of(chatId).send(draft);
+  };
+
+  const addFiles = async (added: readonly File[]): Promise<void> => {
+    if (added.length === 0 || creating.current) return;
+    const chatId = await create();
+    if (chatId === null) return;
+    const own = conversations.of(chatId).writing;
+    own.text.set(writing.text.get());
+    own.webSearch.set(writing.webSearch.get());
+    own.files.add(added);
+  };
 
   return (
-    <DropZone className="chat" onFiles={addFiles}>
+    <DropZone className="chat" onFiles={(added) => void addFiles(added)}>
       <div className="messages-frame empty welcome">
         <h1>{settings.title}</h1>
         <p className="muted">What would you like to know?</p>
         <div className="choices">
-          <ModelMenu models={offered} chosen={chosen} onChoose={setModel} />
+          <ModelMenu models={offered} chosen={model} onChoose={setModel} />
           <button
             type="button"
             className="toggle"
@@ -105,11 +94,10 @@ export const NewChat = () => {
           />
         )}
         <Composer
-          files={files}
+          writing={writing}
           input={input}
-          returned={returned}
           running={false}
-          onFiles={addFiles}
+          onFiles={(added) => void addFiles(added)}
           onSend={(draft) => void send(draft)}
           onStop={() => {}}
         />

@@ -1,25 +1,20 @@
 import type { Client, SendMessage, Turn } from "@mini-chat/client";
-import { createStore, type Store } from "../lib/store.ts";
+import type { Store } from "../lib/store.ts";
 import type { Quota } from "../quota/quota.ts";
 import { noticeOf } from "./notice.ts";
 import { resolveLast } from "./resolve.ts";
 import { createRunner } from "./runner.ts";
 import { type ConversationState, createTranscript } from "./transcript.ts";
 import { emptyAnswer, isRunning, keepKnown, type Question, type TurnView } from "./turn-view.ts";
-
-export interface Draft {
-  readonly content: string;
-  readonly attachments: Question["attachments"];
-  readonly webSearch: boolean;
-}
+import { createWriting, type Draft, type Writing } from "./writing.ts";
 
 export interface Conversation {
   readonly chatId: string;
   readonly state: Store<ConversationState>;
   load(): Promise<void>;
   loadOlder(): Promise<void>;
-  /** A message that was refused: it belongs back into the composer. */
-  readonly returned: Store<Draft | null>;
+  readonly writing: Writing;
+  /** Sends a message; one that is refused goes back to `writing`. */
   send(draft: Draft): Promise<void>;
   /** The message whose delivery is uncertain once more, under the same id: it cannot be answered twice. */
   resend(): Promise<void>;
@@ -43,7 +38,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
   const { client, quota, changed, say } = deps;
   const transcript = createTranscript(chatId, client);
   const { state, patch, last } = transcript;
-  const returned = createStore<Draft | null>(null);
+  const writing = createWriting(client, () => Promise.resolve(chatId));
   let sent: SendMessage | null = null;
 
   const load = async (): Promise<void> => {
@@ -120,7 +115,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
     state,
     load,
     loadOlder: transcript.loadOlder,
-    returned,
+    writing,
     send: async (draft) => {
       const { content, attachments, webSearch } = draft;
       const message = {
@@ -130,7 +125,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
         ...(webSearch ? { web_search: { enabled: true } } : {}),
       } as const;
       const question = { content, attachments, createdAt: new Date().toISOString() };
-      if (!(await transmit(message, state.get().turns, question))) returned.set(draft);
+      if (!(await transmit(message, state.get().turns, question))) writing.giveBack(draft);
     },
     resend: async () => {
       const turn = last();

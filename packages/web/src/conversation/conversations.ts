@@ -17,8 +17,11 @@ export const createConversations = (deps: ConversationDeps): Conversations => {
       const found = open.get(chatId) ?? createConversation(chatId, deps);
       open.delete(chatId);
       open.set(chatId, found);
-      const oldest = open.keys().next().value;
-      if (open.size > kept && oldest !== undefined) open.delete(oldest);
+      const oldest = open.values().next().value;
+      if (open.size > kept && oldest !== undefined) {
+        open.delete(oldest.chatId);
+        oldest.writing.files.discard();
+      }
       return found;
     },
     known: (chatId) => open.get(chatId),

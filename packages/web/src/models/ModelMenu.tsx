@@ -4,8 +4,9 @@ import { Menu, MenuChoice } from "../ui/Menu.tsx";
 
 interface ModelMenuProps {
   readonly models: readonly Model[] | null;
+  /** Null for the one that the server takes when nobody chose. */
   readonly chosen: string | null;
-  readonly onChoose: (modelId: string) => void;
+  readonly onChoose: (modelId: string | null) => void;
 }
 
 const noteOf = ({ tier, multiplier_display: multiplier, description }: Model): string =>
@@ -13,14 +14,19 @@ const noteOf = ({ tier, multiplier_display: multiplier, description }: Model): s
     .filter((part) => part !== "")
     .join(" · ");
 
+const defaultName = "Default model";
+
 export const ModelMenu = ({ models, chosen, onChoose }: ModelMenuProps) => {
   if (models === null) return <span className="toggle placeholder">Models…</span>;
-  const name = models.find(({ model_id }) => model_id === chosen)?.display_name ?? "Model";
+  // Of one model it is known which one the server takes.
+  const shown = chosen ?? (models.length === 1 ? models[0]?.model_id : undefined) ?? "";
+  const name = models.find(({ model_id }) => model_id === shown)?.display_name ?? defaultName;
   const choices = models.map((model) => ({
     value: model.model_id,
     name: model.display_name,
     note: noteOf(model),
   }));
+  const preset = { value: "", name: defaultName, note: "The one this server takes for new chats" };
   return (
     <Menu
       align="start"
@@ -31,7 +37,12 @@ export const ModelMenu = ({ models, chosen, onChoose }: ModelMenuProps) => {
         </button>
       }
     >
-      <MenuChoice label="Model" value={chosen ?? ""} choices={choices} onChange={onChoose} />
+      <MenuChoice
+        label="Model"
+        value={shown}
+        choices={models.length === 1 ? choices : [preset, ...choices]}
+        onChange={(value) => onChoose(value === "" ? null : value)}
+      />
     </Menu>
   );
 };
