@@ -11,13 +11,7 @@ import {
 import { countDead, findDead, groupDead, listDead } from "../outbox/dead-store.ts";
 import { outboxChannel } from "../outbox/outbox.ts";
 import { setPaused } from "../outbox/partition-store.ts";
-import {
-  type QueueKind,
-  type QueueSettings,
-  queueKinds,
-  queueSettings,
-  storedQueueName,
-} from "../outbox/queue.ts";
+import { type QueueSettings, queueKinds, queueSettings, storedQueueName } from "../outbox/queue.ts";
 import { repartition } from "../outbox/repartition.ts";
 import { readOutboxStatus } from "../outbox/status.ts";
 import { changeView, deadGroupView, deadLetterView, partitionView, statusView } from "../outbox/view.ts";
@@ -28,9 +22,7 @@ import type { OutboxArguments } from "./outbox-arguments.ts";
 import type { OutboxAction } from "./outbox-commands.ts";
 import { printChange, printGroups, printLetter, printLetters, printStatus } from "./outbox-print.ts";
 
-interface Session extends DeadLetterDeps, Operation {
-  readonly queues: Readonly<Record<QueueKind, QueueSettings>>;
-}
+interface Session extends DeadLetterDeps, Operation {}
 
 /** `mini-chat outbox …` (outbox.md §11). Resolves with the exit code: 1 when not everything asked for was done. */
 export const outboxCommand = (given: OutboxArguments, output = standardOutput): Promise<number> =>

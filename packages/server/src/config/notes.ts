@@ -10,7 +10,8 @@ const nonBlank = "not blank";
 const httpUrl = "http or https URL without credentials";
 const postgresUrl = "`postgres://…`";
 const uuid = "UUID";
-const queue = "letters, digits, `.` `_` `-`; first and last a letter or digit; no name twice";
+const queue =
+  "letters, digits, `.` `_` `-`; first and last a letter or digit; no name twice; no change while messages wait under the old one";
 
 const budget = (what: string): string => `${what}, for reserves and estimates`;
 const egressTimer = "that timer for this provider alone";

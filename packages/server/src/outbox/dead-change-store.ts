@@ -2,6 +2,7 @@ import type { Statement } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
 import type { DeadFilter, DeadLetter } from "./dead-letter.ts";
 import { type DeadRow, deadColumns, deadConditions, placeholders, toLetter } from "./dead-store.ts";
+import type { QueueSettings } from "./queue.ts";
 
 /**
  * Changes of `outbox_dead` after the acknowledgement wrote it (outbox.md §11). Each is conditional on the
@@ -96,18 +97,21 @@ export const discardDead = async (tx: Tx, ids: readonly bigint[], actor: string)
 // The same lock an enqueue takes: while it is held no repartition can move the partitions.
 const lockMessages = "lock table outbox_message in row exclusive mode";
 
-// The partition is found anew from the order key, as an enqueue does: unless the queue was repartitioned
-// meanwhile, it is the old one. The message is new in all but its id, so it goes to the tail.
+// The partition is found anew from the order key, as an enqueue does: unless the queue was repartitioned or
+// renamed meanwhile, it is the old one. The message is new in all but its id, so it goes to the tail.
 const requeueStatement: Statement = {
   name: "outbox_dead_requeue",
   text: `
     with given as (
-      select d.id, d.queue, d.message_id, d.tenant_id, d.order_key, d.kind, d.payload, d.trace
+      select
+        d.id, coalesce(q.name, d.queue) as queue,
+        d.message_id, d.tenant_id, d.order_key, d.kind, d.payload, d.trace
       from outbox_dead d
+      left join unnest($3::text[], $4::text[]) as q (kind, name) on q.kind = d.kind
       where d.id = any ($1)
         and (d.status = 'pending' or (d.status = 'replaying' and d.deadline <= now()))
       order by d.id
-      for update
+      for update of d
     ),
     home as (
       select p.queue, array_agg(p.id order by p.no) as ids, count(*)::int as partitions
@@ -137,10 +141,23 @@ const requeueStatement: Statement = {
     returning d.id, d.message_id as "messageId", d.kind`,
 };
 
-/** Enqueues each again under its `message_id` and resolves it; those nobody may requeue are left out. */
-export const requeueDead = async (tx: Tx, ids: readonly bigint[], actor: string): Promise<ChangedDead[]> => {
+/**
+ * Enqueues each again under its `message_id`, into the queue that serves its kind now, and resolves it; those
+ * nobody may requeue are left out.
+ */
+export const requeueDead = async (
+  tx: Tx,
+  queues: readonly Pick<QueueSettings, "kind" | "name">[],
+  ids: readonly bigint[],
+  actor: string,
+): Promise<ChangedDead[]> => {
   const locked = tx.query(lockMessages);
-  const { rows } = await tx.query<ChangedDead>(requeueStatement, [ids, actor]);
+  const { rows } = await tx.query<ChangedDead>(requeueStatement, [
+    ids,
+    actor,
+    queues.map(({ kind }) => kind),
+    queues.map(({ name }) => name),
+  ]);
   await locked;
   return rows;
 };

@@ -13,12 +13,14 @@ import {
 } from "./dead-change-store.ts";
 import type { DeadFilter, DeadLetter, DeadStatus } from "./dead-letter.ts";
 import { newestDeadId, nextDeadIds, readDeadStates } from "./dead-store.ts";
-import { queueKinds } from "./queue.ts";
+import { type QueueKind, type QueueSettings, queueKinds } from "./queue.ts";
 import { storableError } from "./settle.ts";
 
 /** What operators do with dead letters (outbox.md §11). The system never replays by itself. */
 export interface DeadLetterDeps {
   readonly db: Db;
+  /** Those of the configuration. */
+  readonly queues: Readonly<Record<QueueKind, QueueSettings>>;
   /** Wakes the workers; called after the commit. */
   readonly flush: () => void;
   readonly logger: Logger;
@@ -27,7 +29,7 @@ export interface DeadLetterDeps {
 
 /**
  * Why one did not change: the state it is in, or there is no such dead letter. A pending one that was not
- * requeued belongs to a queue without partitions.
+ * requeued is of a kind that has no queue any more.
  */
 export interface Skipped {
   readonly id: bigint;
@@ -96,7 +98,7 @@ export const requeueDeadLetters = async (
   actor: string,
 ): Promise<Change> => {
   const change = await changeByIds(deps, ids, actor, "dead letters requeued", async (tx, some) => {
-    const changed = await requeueDead(tx, some, actor);
+    const changed = await requeueDead(tx, Object.values(deps.queues), some, actor);
     tx.afterCommit(() => {
       for (const { kind } of changed) {
         const known = queueKinds.find((one) => one === kind);

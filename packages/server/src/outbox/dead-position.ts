@@ -2,7 +2,8 @@ import { z } from "zod";
 import { AppError } from "../errors.ts";
 import type { DeadPosition } from "./dead-letter.ts";
 
-const shape = z.tuple([z.iso.datetime(), z.string().regex(/^\d{1,18}$/)]);
+// PostgreSQL has no year 0.
+const shape = z.tuple([z.iso.datetime().regex(/^(?!0000)/), z.string().regex(/^\d{1,18}$/)]);
 
 /** The opaque cursor of a list of dead letters: its page ends at this row. */
 export const encodePosition = ({ lastFailedAt, id }: DeadPosition): string =>

@@ -36,6 +36,7 @@ export interface OutboxEnqueuer {
 export type OutboxErrorReason =
   | "outbox_not_started"
   | "partition_count_mismatch"
+  | "unserved_queue"
   | "payload_too_large"
   | "invalid_payload";
 

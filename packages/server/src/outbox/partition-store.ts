@@ -94,6 +94,25 @@ export const setPaused = async (
   (await tx.query<PartitionName>(pauseStatement, [scope.partitionId ?? null, scope.queue ?? null, paused]))
     .rows;
 
+// Few partitions have a name nobody serves, usually none: the messages of the others are not looked at.
+const unservedStatement: Statement = {
+  name: "outbox_unserved",
+  text: `
+    select distinct p.queue
+    from outbox_partition p
+    where p.queue <> all ($1)
+      and exists (
+        select
+        from outbox_message m
+        where m.partition_id = p.id
+      )
+    order by p.queue`,
+};
+
+/** The queues besides `served` in which messages wait, as they do when a queue was renamed too early. */
+export const readUnserved = async (db: Queryable, served: readonly string[]): Promise<string[]> =>
+  (await db.query<{ queue: string }>(unservedStatement, [served])).rows.map(({ queue }) => queue);
+
 const strayStatement: Statement = {
   name: "outbox_strays",
   text: `

@@ -1,19 +1,29 @@
 import type { Db, Queryable } from "../db/pool.ts";
 import { inTransaction } from "../db/tx.ts";
 import { OutboxError } from "./enqueuer.ts";
+import { readUnserved } from "./partition-store.ts";
 import { type QueueKind, type QueueSettings, queueKinds } from "./queue.ts";
 import { insertPartitions, lockPartitions, type PartitionMap, readPartitions } from "./store.ts";
 
 /**
  * Makes sure that every queue has its `count` partitions and returns them. Safe when many processes
  * start together; changes nothing on later starts. Throws `OutboxError` `partition_count_mismatch`
- * when a queue is stored with another count: keys would move between partitions (outbox.md §3).
+ * when a queue is stored with another count: keys would move between partitions (outbox.md §3), and
+ * `unserved_queue` when messages wait in a queue that was renamed: nobody would deliver them (O6).
  */
 export const registerQueues = async (
   db: Db,
   queues: Readonly<Record<QueueKind, QueueSettings>>,
   count: number,
 ): Promise<PartitionMap> => {
+  const names = queueKinds.map((kind) => queues[kind].name);
+  const unserved = await readUnserved(db, names);
+  if (unserved.length > 0) {
+    throw new OutboxError(
+      "unserved_queue",
+      `messages wait in ${unserved.join(", ")}, which no outbox.*queue_name names: keep the name until they are delivered`,
+    );
+  }
   const found = await readMap(db, queues, count);
   if (found !== null) return found;
   return inTransaction(db, async (tx) => {

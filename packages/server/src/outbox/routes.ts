@@ -11,12 +11,11 @@ import { changeSelected, type DeadLetterDeps, purgeDeadLetters, type Selection }
 import { decodePosition, encodePosition } from "./dead-position.ts";
 import { countDead, findDead, groupDead, listDead } from "./dead-store.ts";
 import { setPaused } from "./partition-store.ts";
-import { type QueueKind, type QueueSettings, queueKinds, storedQueueName } from "./queue.ts";
+import { queueKinds, storedQueueName } from "./queue.ts";
 import { readOutboxStatus } from "./status.ts";
 import { changeView, deadGroupView, deadLetterView, partitionView, statusView } from "./view.ts";
 
 export interface OutboxAdminDeps extends DeadLetterDeps {
-  readonly queues: Readonly<Record<QueueKind, QueueSettings>>;
   /** `server.admin_token`; without it these paths do not exist. */
   readonly token: Secret | undefined;
   readonly retentionDays: number;

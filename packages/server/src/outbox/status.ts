@@ -1,12 +1,12 @@
 import type { Queryable } from "../db/pool.ts";
 import type { DeadStatus } from "./dead-letter.ts";
 import { countDeadByState, type DeadCount } from "./dead-store.ts";
-import { countStrays, type PartitionState, readPartitionStates } from "./partition-store.ts";
+import { countStrays, type PartitionState, readPartitionStates, readUnserved } from "./partition-store.ts";
 import type { QueueKind, QueueSettings } from "./queue.ts";
 
 export interface QueueStatus {
   readonly queue: string;
-  /** Null: no queue of this configuration, but dead letters of it are there. */
+  /** Null: no queue of this configuration, but messages or dead letters of it are there. */
   readonly kind: QueueKind | null;
   readonly backlog: number;
   /** Of the message that has waited longest; null when none waits. */
@@ -33,11 +33,13 @@ export const readOutboxStatus = async (
   options: { readonly withOthers: boolean },
 ): Promise<OutboxStatus> => {
   const names = queues.map(({ name }) => name);
-  const partitions = await readPartitionStates(db, names);
   const dead = await countDeadByState(db);
   const others = options.withOthers
-    ? [...new Set(dead.map(({ queue }) => queue))].filter((queue) => !names.includes(queue))
+    ? [...new Set([...(await readUnserved(db, names)), ...dead.map(({ queue }) => queue)])].filter(
+        (queue) => !names.includes(queue),
+      )
     : [];
+  const partitions = await readPartitionStates(db, [...names, ...others]);
   return {
     queues: [
       ...queues.map(({ name, kind }) => queueStatus(name, kind, partitions, dead)),

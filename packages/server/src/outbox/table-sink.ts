@@ -7,13 +7,15 @@ export interface TableSinkOptions {
   readonly db: Db;
   /** Takes parallel arrays of keys, message ids, tenants and events; does nothing with a key it knows. */
   readonly insert: Statement;
-  /** Makes the table where no migration has; run once before the first event. */
+  /** Makes the table where no migration has; run once before the first event, by whoever may. */
   readonly create?: string | undefined;
   readonly close?: (() => Promise<void>) | undefined;
 }
 
 // Data the table cannot take (22, 23) it will not take the next time; anything else may pass.
 const permanentClass = /^2[23]/;
+
+const insufficientPrivilege = "42501";
 
 /** Processes that start together make the table one after the other; `if not exists` alone is no lock. */
 const creationLock = `select pg_advisory_xact_lock(${lockSpace}, 101)`;
@@ -35,6 +37,8 @@ export const createTableSink = ({ db, insert, create, close }: TableSinkOptions)
       await tx.query(creationLock);
       await tx.query(create);
     }).catch((error: unknown) => {
+      // Who may only insert was given the table by somebody else, or the insert will tell.
+      if (sqlState(error) === insufficientPrivilege) return;
       ready = null;
       // Says nothing about the events, whatever class the error is of.
       throw refusal("transient", "the table is not there and cannot be made", error);

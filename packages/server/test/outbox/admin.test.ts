@@ -193,6 +193,7 @@ describe("dead letters", () => {
     ["GET", "/dead-letters?partition_id=99999999999", 400],
     ["GET", "/dead-letters?include_payload=yes", 400],
     ["GET", "/dead-letters?cursor=nonsense", 400],
+    ["GET", `/dead-letters?cursor=${Buffer.from('["0000-01-01T00:00:00Z","1"]').toString("base64url")}`, 400],
     ["GET", "/dead-letters?queue=%00", 400],
     ["GET", "/dead-letters/0", 400],
     ["GET", "/dead-letters/abc", 400],

@@ -13,6 +13,7 @@ import {
   resolveDeadLetters,
 } from "../../src/outbox/dead-letters.ts";
 import { countDead, findDead, groupDead, listDead } from "../../src/outbox/dead-store.ts";
+import { queueSettings } from "../../src/outbox/queue.ts";
 import type { Metrics } from "../../src/telemetry/metrics.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { type DeadLetterInsert, deadRows, depsOf, expireClaims, insertDead, letDie } from "./dead-support.ts";
@@ -26,6 +27,7 @@ import {
   registeredOutbox,
   serving,
   tenantOf,
+  testConfig,
 } from "./support.ts";
 
 let database: TestDatabase;
@@ -190,7 +192,7 @@ describe("requeue", () => {
       { status: "resolved" },
       { status: "discarded" },
       { status: "replaying" },
-      { queue: "an-old-queue" },
+      { queue: "an-old-queue", kind: "an-old-kind" },
     ]);
     expect(await requeueDeadLetters(deps(), [1n, 2n, 3n, 4n, 99n], ann)).toEqual({
       changed: [],
@@ -221,6 +223,24 @@ describe("requeue", () => {
     );
     expect(rows).toEqual([{ no: 7 }]);
     await database.db.query("delete from outbox_partition where queue = 'usage' and no > 3");
+  });
+
+  test("goes to the queue that serves its kind now, whatever that was called before", async () => {
+    const renamed = await createTestDatabase();
+    try {
+      await registeredOutbox(renamed.db);
+      const ids = await insertDead(renamed.db, [{}]);
+      const names = { ...testConfig, queue_name: "usage-v2" };
+      await registeredOutbox(renamed.db, { config: names });
+      const change = { queues: queueSettings(names) };
+      expect((await requeueDeadLetters(depsOf(renamed.db, change), ids, ann)).changed).toEqual(ids);
+      const { rows } = await renamed.db.query(
+        "select p.queue from outbox_message m join outbox_partition p on p.id = m.partition_id",
+      );
+      expect(rows).toEqual([{ queue: "usage-v2" }]);
+    } finally {
+      await renamed.drop();
+    }
   });
 
   test("of a filter takes what is there now, not what dies meanwhile", async () => {

@@ -1,9 +1,18 @@
 import { randomUUID } from "node:crypto";
 import type { Db } from "../../src/db/pool.ts";
 import type { DeadLetterDeps } from "../../src/outbox/dead-letters.ts";
+import { queueSettings } from "../../src/outbox/queue.ts";
 import { noLogger } from "../../src/telemetry/log.ts";
 import { noMetrics } from "../../src/telemetry/metrics.ts";
-import { countRows, enqueueNumbers, eventually, recorder, registeredOutbox, serving } from "./support.ts";
+import {
+  countRows,
+  enqueueNumbers,
+  eventually,
+  recorder,
+  registeredOutbox,
+  serving,
+  testConfig,
+} from "./support.ts";
 
 export interface DeadRow {
   readonly id: bigint;
@@ -83,6 +92,7 @@ export const expireClaims = async (db: Db): Promise<void> => {
 
 export const depsOf = (db: Db, change: Partial<DeadLetterDeps> = {}): DeadLetterDeps => ({
   db,
+  queues: queueSettings(testConfig),
   flush: () => {},
   logger: noLogger,
   metrics: noMetrics,

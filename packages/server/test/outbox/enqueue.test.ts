@@ -4,10 +4,21 @@ import { inTransaction, type Tx } from "../../src/db/tx.ts";
 import { type OutboxEnqueuer, OutboxError } from "../../src/outbox/enqueuer.ts";
 import type { OutboxEvent, UsageEvent } from "../../src/outbox/events.ts";
 import { createOutbox } from "../../src/outbox/outbox.ts";
+import { queueSettings } from "../../src/outbox/queue.ts";
+import { readOutboxStatus } from "../../src/outbox/status.ts";
 import { noLogger } from "../../src/telemetry/log.ts";
 import { noMetrics } from "../../src/telemetry/metrics.ts";
 import { createTestDatabase } from "../support/database.ts";
-import { countRows, numbered, registeredOutbox, tenantOf, testConfig } from "./support.ts";
+import {
+  countRows,
+  enqueueNumbers,
+  numbered,
+  recorder,
+  registeredOutbox,
+  serving,
+  tenantOf,
+  testConfig,
+} from "./support.ts";
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let db: Db;
@@ -195,6 +206,28 @@ describe("registration (outbox.md §3)", () => {
         [2, 8].map((count) => registeredOutbox(fresh.db, { config: { num_partitions: count } })),
       );
       expect(starts.filter(({ status }) => status === "rejected")).toHaveLength(1);
+    } finally {
+      await fresh.drop();
+    }
+  });
+
+  it("refuses another name for a queue while messages wait under the old one (O6)", async () => {
+    const fresh = await createTestDatabase();
+    try {
+      const before = await registeredOutbox(fresh.db);
+      await enqueueNumbers(before, fresh.db, tenantOf(0), [1]);
+      const renamed = { config: { queue_name: "usage-v2" } };
+      await expect(registeredOutbox(fresh.db, renamed)).rejects.toMatchObject({ reason: "unserved_queue" });
+      const names = Object.values(queueSettings({ ...testConfig, queue_name: "usage-v2" }));
+      const { queues } = await readOutboxStatus(fresh.db, names, { withOthers: true });
+      expect(queues.filter(({ backlog }) => backlog > 0)).toMatchObject([
+        { queue: testConfig.queue_name, kind: null, backlog: 1 },
+      ]);
+      const seen = recorder();
+      await before.start(serving({ usage: seen.handler }));
+      await seen.until((all) => all.length === 1);
+      await before.stop();
+      await registeredOutbox(fresh.db, renamed);
     } finally {
       await fresh.drop();
     }

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createAuditTable, insertAuditEvents } from "../../src/audit/table.ts";
-import type { Db } from "../../src/db/pool.ts";
+import { Db } from "../../src/db/pool.ts";
 import type { Delivery } from "../../src/outbox/sink.ts";
 import { createTableSink } from "../../src/outbox/table-sink.ts";
 import { turnUsageEvent } from "../../src/usage/event.ts";
@@ -148,6 +148,35 @@ describe("a table sink in a database of its own", () => {
     );
     await Promise.all(starts);
     expect((await db.query("select from usage_events")).rows).toHaveLength(8);
+  });
+
+  it.each([
+    ["usage_events", createUsageTable, insertUsageEvents, JSON.stringify(event)],
+    ["audit_events", createAuditTable, insertAuditEvents, JSON.stringify(auditPayload)],
+  ])("takes a role that may only insert into %s", async (table, create, insert, payload) => {
+    const role = `only_insert_${randomUUID().replaceAll("-", "")}`;
+    await db.query(`create role ${role} login password 'x'`);
+    try {
+      await db.query(`grant select, insert on ${table} to ${role}`);
+      const url = Object.assign(new URL(database.url), { username: role, password: "x" });
+      const limited = new Db({
+        url: url.href,
+        maxConnections: 1,
+        acquireTimeoutMs: 30_000,
+        statementTimeoutMs: 15_000,
+        lockTimeoutMs: 5_000,
+        idleInTransactionTimeoutMs: 30_000,
+      });
+      const sink = createTableSink({ db: limited, insert, create, close: () => limited.close() });
+      await sink.publish([delivery("only-insert", { payload })], never);
+      await sink.close();
+      expect(
+        (await db.query(`select from ${table} where idempotency_key = 'only-insert'`)).rows,
+      ).toHaveLength(1);
+    } finally {
+      await db.query(`drop owned by ${role}`);
+      await db.query(`drop role ${role}`);
+    }
   });
 
   it("is transient about a table that cannot be made, whatever the reason", async () => {
