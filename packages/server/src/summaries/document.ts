@@ -11,21 +11,15 @@ import { inTransaction } from "../db/tx.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
 import { done, type Message, type QueueHandler, type Verdict } from "../outbox/message.ts";
 import { perMessage } from "../outbox/run.ts";
-import { errorText } from "../outbox/settle.ts";
 import { readDocSummaryTask } from "../outbox/summary-task.ts";
 import { unreadableVerdict } from "../outbox/unreadable.ts";
 import type { PolicyService } from "../policy/service.ts";
 import type { ModelEntry, PolicySnapshot } from "../policy/snapshot.ts";
-import {
-  type LlmProvider,
-  ProviderError,
-  type ProviderPart,
-  type ProviderRequest,
-  type ProviderTarget,
-} from "../providers/contract.ts";
+import type { LlmProvider, ProviderPart, ProviderRequest, ProviderTarget } from "../providers/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { systemUsageEvent } from "../usage/event.ts";
 import { documentInstructions, documentRequest, readDocumentSummary } from "./document-text.ts";
+import { summaryFailure } from "./failure.ts";
 import { cheapestFirst } from "./model.ts";
 
 export interface DocumentSummaryDeps {
@@ -66,11 +60,9 @@ const handle = async (deps: DocumentSummaryDeps, message: Message, signal: Abort
   try {
     return await summarize(deps, task, signal);
   } catch (error) {
-    // The words of a provider may quote the document: its code tells enough.
-    const isProviders = error instanceof ProviderError;
-    const facts = isProviders ? { error_code: error.code } : { err: error };
+    const { facts, verdict } = summaryFailure(error);
     deps.logger.warn({ ...ids(task), ...facts }, "document summary failed");
-    return { kind: "retry", error: isProviders ? `provider: ${error.code}` : errorText(error) };
+    return verdict;
   }
 };
 

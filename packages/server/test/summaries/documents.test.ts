@@ -184,6 +184,28 @@ describe("document summaries (attachments.md §15)", () => {
   });
 });
 
+test("a call that the open breaker keeps back is no attempt: the summary is made once it closes", async () => {
+  const breaker = { failure_threshold: 1, open_secs: 1 };
+  const app = await startFilesApp({
+    config: {
+      ...config,
+      providers: { sim: { breaker } },
+      outbox: { retry_base_ms: 1, retry_max_ms: 20 },
+    },
+  });
+  try {
+    const chatId = await app.createChat();
+    app.simulator.enqueue({ http_status: 500, http_body: { error: { message: "no" } } });
+    app.simulator.enqueue({ events: [{ text: "At last." }] });
+    const id = await uploaded(app, chatId, "document");
+    await settled(app);
+    expect(await rowOf(app, id)).toMatchObject({ text: "At last." });
+    expect(callsFor(app)).toHaveLength(2);
+  } finally {
+    await app.close();
+  }
+});
+
 test("a document in our own database is summarised from its beginning", async () => {
   const app = await startFilesApp({ config: { ...config, providers: { sim: { storage_kind: "local" } } } });
   try {

@@ -48,6 +48,7 @@ const reasons: Readonly<Record<CallFailure["kind"], StorageFailureReason>> = {
   unavailable: "transport",
   lost: "transport",
   limited: "limited",
+  refused: "refused",
   misconfigured: "configuration",
   aborted: "aborted",
 };
