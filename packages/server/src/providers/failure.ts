@@ -11,14 +11,23 @@ import { type Confidential, internalDetail, nothingConfidential, sanitizeMessage
  * `status` the provider answered with an HTTP error; `reported` it reported the failure in the body;
  * `broken` what it sent cannot be read, or ended early; `lost` the connection broke after the request;
  * `unavailable` there was no connection to send it on; `limited` by our own caps and `refused` by the open
- * breaker, of which the provider knows nothing; `aborted` our signal.
+ * breaker, of which the provider knows nothing; `stalled` what was to be sent did not come in time;
+ * `aborted` our signal.
  */
 export type CallFailure =
   | { readonly kind: "status"; readonly status: number; readonly body: string }
   | { readonly kind: "reported"; readonly code: string; readonly message: string }
   | { readonly kind: "broken"; readonly reason: string; readonly cause?: string }
   | {
-      readonly kind: "timeout" | "unavailable" | "lost" | "limited" | "refused" | "misconfigured" | "aborted";
+      readonly kind:
+        | "timeout"
+        | "unavailable"
+        | "lost"
+        | "limited"
+        | "refused"
+        | "stalled"
+        | "misconfigured"
+        | "aborted";
       readonly cause: string;
     };
 
@@ -35,6 +44,7 @@ const fixedMessage = {
   unavailable: "provider is unavailable",
   refused: "provider is unavailable",
   lost: "the connection to the provider was lost",
+  stalled: "the request was not sent in time",
   misconfigured: "internal error",
   aborted: "the call was cancelled",
 } as const;
@@ -78,6 +88,7 @@ export function normaliseFailure(
     case "unavailable":
     case "refused":
     case "lost":
+    case "stalled":
     case "aborted":
       return { code: "provider_error", message: fixedMessage[failure.kind], detail: detail(failure.cause) };
   }

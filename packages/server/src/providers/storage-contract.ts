@@ -98,7 +98,7 @@ export type StorageErrorCode =
 
 /**
  * What a call failed of: an answer with an error status, no answer in time, no connection, our own caps or
- * the open breaker (nothing was sent), the caller's signal, an answer nobody can read, or our configuration.
+ * the open breaker (nothing was sent), the source of an upload that brought nothing in time, the caller's signal, an answer nobody can read, or our configuration.
  */
 export type StorageFailureReason =
   | "status"
@@ -106,6 +106,7 @@ export type StorageFailureReason =
   | "transport"
   | "limited"
   | "refused"
+  | "stalled"
   | "aborted"
   | "unreadable"
   | "configuration";

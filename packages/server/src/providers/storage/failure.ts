@@ -49,6 +49,7 @@ const reasons: Readonly<Record<CallFailure["kind"], StorageFailureReason>> = {
   lost: "transport",
   limited: "limited",
   refused: "refused",
+  stalled: "stalled",
   misconfigured: "configuration",
   aborted: "aborted",
 };
