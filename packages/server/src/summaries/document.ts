@@ -17,6 +17,7 @@ import type { PolicyService } from "../policy/service.ts";
 import type { ModelEntry, PolicySnapshot } from "../policy/snapshot.ts";
 import type { LlmProvider, ProviderPart, ProviderRequest, ProviderTarget } from "../providers/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { systemUsageEvent } from "../usage/event.ts";
 import { documentInstructions, documentRequest, readDocumentSummary } from "./document-text.ts";
 import { summaryFailure } from "./failure.ts";
@@ -32,6 +33,7 @@ export interface DocumentSummaryDeps {
   readonly storageOf: (providerId: string) => { readonly backend: string; readonly local: boolean } | null;
   /** The beginning of a document in our own database, at most so many bytes; null when it has no text there. */
   readonly beginningOf: (document: AttachmentKey, maxBytes: number) => Promise<string | null>;
+  readonly metrics: Metrics;
   readonly logger: Logger;
 }
 
@@ -61,6 +63,7 @@ const handle = async (deps: DocumentSummaryDeps, message: Message, signal: Abort
     return await summarize(deps, task, signal);
   } catch (error) {
     const { facts, verdict } = summaryFailure(error);
+    if (verdict.counted !== false) deps.metrics.count("attachment_summary", { result: "failed" });
     deps.logger.warn({ ...ids(task), ...facts }, "document summary failed");
     return verdict;
   }
@@ -83,7 +86,10 @@ const readTask = (message: Message): Task | { readonly verdict: Verdict } => {
 const summarize = async (deps: DocumentSummaryDeps, task: Task, signal: AbortSignal): Promise<Verdict> => {
   const document = await findUnsummarized(deps.db, task);
   const userId = await findOwnerForTenant(deps.db, task.tenantId, task.chatId);
-  if (document === null || userId === null) return { kind: "already_terminal" };
+  if (document === null || userId === null) {
+    deps.metrics.count("attachment_summary", { result: "skipped" });
+    return { kind: "already_terminal" };
+  }
   const { model, target, input } = await inputFor(deps, task, document, userId);
   const request = requestOf(task, userId, model, input);
   const { content, usage } = await deps.adapterOf(target).complete(request, target, signal);
@@ -111,6 +117,7 @@ const summarize = async (deps: DocumentSummaryDeps, task: Task, signal: AbortSig
     tx.afterCommit(deps.outbox.flush);
     return true;
   });
+  deps.metrics.count("attachment_summary", { result: stored ? "ok" : "skipped" });
   deps.logger.info({ ...ids(task), model: model.id, stored }, "document summary");
   return done;
 };

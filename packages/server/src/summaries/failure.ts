@@ -8,7 +8,7 @@ const withheldMs = 5_000;
 export interface SummaryFailure {
   /** For the log. */
   readonly facts: object;
-  readonly verdict: Verdict;
+  readonly verdict: Verdict & { readonly kind: "retry" };
 }
 
 /**

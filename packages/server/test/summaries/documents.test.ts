@@ -3,6 +3,7 @@ import { newGate } from "../attachments/support.ts";
 import { eventually, type TestApp } from "../support/app.ts";
 import { callers, modelEntry, premiumEntry } from "../support/config.ts";
 import { askAbout, lastRequest, providerIdOf, startFilesApp, uploaded } from "../turns/files-support.ts";
+import { samples } from "../turns/support.ts";
 
 const config = {
   role: "all",
@@ -201,6 +202,8 @@ test("a call that the open breaker keeps back is no attempt: the summary is made
     await settled(app);
     expect(await rowOf(app, id)).toMatchObject({ text: "At last." });
     expect(callsFor(app)).toHaveLength(2);
+    const counted = await samples(app, "attachment_summary_total");
+    expect([counted.get('result="failed"'), counted.get('result="ok"')]).toEqual([1, 1]);
   } finally {
     await app.close();
   }
