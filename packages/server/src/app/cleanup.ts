@@ -22,7 +22,9 @@ export const cleanupHandlers = (
 ): Pick<Handlers, "attachment_cleanup" | "chat_cleanup"> => {
   const { enabled, max_attempts: maxAttempts, ...worker } = parts.config.cleanup_worker;
   if (!enabled) return { attachment_cleanup: "keep_waiting", chat_cleanup: "keep_waiting" };
-  const deps = { ...parts, maxAttempts, staleSecs: worker.stale_in_progress_timeout_secs };
+  const { retry_base_ms: baseMs, retry_max_ms: maxMs } = parts.config.outbox;
+  const staleSecs = worker.stale_in_progress_timeout_secs;
+  const deps = { ...parts, maxAttempts, staleSecs, retryDelay: { baseMs, maxMs } };
   return { attachment_cleanup: attachmentCleanupHandler(deps), chat_cleanup: chatCleanupHandler(deps) };
 };
 

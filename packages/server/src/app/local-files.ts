@@ -1,6 +1,6 @@
 import type { Config } from "../config/schema.ts";
 import type { DirectConnection } from "../db/direct.ts";
-import type { Db } from "../db/pool.ts";
+import { type Db, sqlState } from "../db/pool.ts";
 import type { LocalStorageOf } from "../providers/storage/registry.ts";
 import { startIndexer } from "../retrieval/indexer.ts";
 import { createLocalStorage } from "../retrieval/local-storage.ts";
@@ -20,7 +20,14 @@ export const openLocalFiles = (
 ): LocalStorageOf | undefined => {
   if (!keepsFiles(config)) return undefined;
   const indexer = startIndexer(db, {
-    onError: (error) => logger.warn({ err: error }, "documents not indexed, tried again"),
+    onError: (error) => {
+      // The database's own words may quote the document: its code tells enough.
+      const code = sqlState(error);
+      logger.warn(
+        code === undefined ? { err: error } : { error_code: code },
+        "documents not indexed, tried again",
+      );
+    },
   });
   opened.push({ name: "document indexer", close: () => indexer.stop() });
   return (labels) => {

@@ -27,7 +27,7 @@ export const summaryHandler = (
 
 /** What serves the queue of document summaries; switched off, its messages wait (attachments.md §15). */
 export const documentHandler = (
-  parts: Pick<Parts, "config" | "db" | "policy" | "registry" | "storage" | "outbox" | "logger">,
+  parts: Pick<Parts, "config" | "db" | "policy" | "registry" | "storage" | "outbox" | "metrics" | "logger">,
 ): Handlers["doc_summary"] => {
   const { registry, config, db } = parts;
   if (!config.doc_summary.enabled) return "keep_waiting";

@@ -2,7 +2,9 @@ import type { Actor } from "../auth/actor.ts";
 import { AppError } from "../errors.ts";
 import { findModel } from "../policy/select.ts";
 import type { PolicyService } from "../policy/service.ts";
+import type { KillSwitches, ModelEntry } from "../policy/snapshot.ts";
 import type { ProviderStorage, StorageRegistry } from "../providers/storage-contract.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import type { FileType } from "./mime.ts";
 
 /** What the chat's model and the tenant's policy say about uploads to it. */
@@ -10,7 +12,7 @@ export interface Admission {
   readonly storage: ProviderStorage;
   /** MiB; 0 = none. */
   readonly maxFileSizeMb: number;
-  readonly codeInterpreter: boolean;
+  readonly codeInterpreter: "offered" | "unsupported" | "switched_off";
   readonly images: boolean;
   /** The storage is our own database: only what we search ourselves is of use there. */
   readonly local: boolean;
@@ -42,10 +44,18 @@ export const admitUpload = async (
   return {
     storage,
     maxFileSizeMb,
-    codeInterpreter: toolSupport.codeInterpreter && !snapshot.killSwitches.disableCodeInterpreter,
+    codeInterpreter: codeInterpreterOf(toolSupport, snapshot.killSwitches),
     images: !snapshot.killSwitches.disableImages,
     local: storage.local,
   };
+};
+
+const codeInterpreterOf = (
+  { codeInterpreter }: ModelEntry["generalConfig"]["toolSupport"],
+  { disableCodeInterpreter }: KillSwitches,
+): Admission["codeInterpreter"] => {
+  if (!codeInterpreter) return "unsupported";
+  return disableCodeInterpreter ? "switched_off" : "offered";
 };
 
 /** A spreadsheet is text like any other where no provider computes with it (docs/retrieval.md). */
@@ -53,8 +63,13 @@ export const typeWithin = (type: FileType, { local }: Pick<Admission, "local">):
   local && type.purpose === "code_interpreter" ? { ...type, purpose: "file_search" } : type;
 
 /** Refuses a file that could be used for nothing (attachments.md §6). */
-export const refuseUseless = (type: FileType, admission: Admission): void => {
-  if (type.purpose === "code_interpreter" && !admission.codeInterpreter) {
+export const refuseUseless = (
+  { metrics }: { readonly metrics: Metrics },
+  type: FileType,
+  admission: Admission,
+): void => {
+  if (type.purpose === "code_interpreter" && admission.codeInterpreter !== "offered") {
+    if (admission.codeInterpreter === "switched_off") metrics.count("code_interpreter_disabled");
     throw invalid("Code interpreter is currently unavailable");
   }
   if (type.kind === "image" && !admission.images) {

@@ -4,7 +4,7 @@ import { readAttachmentCleanup } from "../outbox/cleanup-event.ts";
 import type { AttachmentCleanupEvent } from "../outbox/events.ts";
 import { done, type Message, type QueueHandler, type Verdict } from "../outbox/message.ts";
 import { unreadableVerdict } from "../outbox/unreadable.ts";
-import { type CleanupDeps, cleanUpFile, type FileOutcome } from "./cleanup-file.ts";
+import { type CleanupDeps, cleanUpFile, type FileOutcome, refusedMs } from "./cleanup-file.ts";
 import { type CleanupRun, cleanupHandler } from "./cleanup-run.ts";
 import { findPendingFile } from "./cleanup-store.ts";
 
@@ -64,5 +64,7 @@ const verdictOf = (outcome: FileOutcome, maxAttempts: number): Verdict => {
       return { kind: "reject", reason: `max attempts (${maxAttempts}) reached` };
     case "Deferred":
       return { kind: "retry", error: "no attempt was made", afterMs: deferredMs, counted: false };
+    case "Refused":
+      return { kind: "retry", error: "the provider is unavailable", afterMs: refusedMs, counted: false };
   }
 };

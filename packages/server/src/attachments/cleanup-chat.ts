@@ -5,7 +5,7 @@ import { readChatCleanup } from "../outbox/cleanup-event.ts";
 import type { ChatCleanupEvent } from "../outbox/events.ts";
 import { done, type Message, type QueueHandler, type Verdict } from "../outbox/message.ts";
 import { unreadableVerdict } from "../outbox/unreadable.ts";
-import { attempt, type CleanupFailure, type CleanupTask, cleanUpFile } from "./cleanup-file.ts";
+import { attempt, type CleanupFailure, type CleanupTask, cleanUpFile, refusedMs } from "./cleanup-file.ts";
 import { type EraseDeps, finishCleanup } from "./cleanup-receipt.ts";
 import { type CleanupRun, cleanupHandler } from "./cleanup-run.ts";
 import { type ChatFiles, countChatFiles, findPendingFiles } from "./cleanup-store.ts";
@@ -19,6 +19,9 @@ const maxFiles = 1_000;
 
 /** How soon a chat is looked at again that waits for nobody but us. */
 const againMs = 5_000;
+
+/** How soon a place under our own caps, or the time for more files, is looked for again. */
+const deferredMs = 1_000;
 
 /**
  * The handler of the chat-cleanup queue (outbox.md §10): the files of a deleted chat, then its vector
@@ -39,9 +42,9 @@ const handle = async (deps: EraseDeps, message: Message, run: CleanupRun): Promi
   const state = await findChatState(deps.db, task.tenantId, task.chatId);
   if (state === "live") return { kind: "reject", reason: "chat is not soft-deleted" };
   if (state === "gone") return done;
-  const attempts = await cleanUpFiles(deps, task, run);
+  const ends = await cleanUpFiles(deps, task, run);
   const files = await readFiles(deps, task);
-  if (files.pending > 0) return stillPending(files, attempts, run);
+  if (files.pending > 0) return stillPending(deps, files, ends, run);
   const store = await findStoreToDelete(deps.db, task.tenantId, task.chatId);
   if (store !== null) {
     const verdict = await deleteStore(deps, task, store, files, run);
@@ -62,36 +65,48 @@ const read = (message: Message): ChatCleanupEvent | Verdict => {
 const readFiles = ({ db, staleSecs }: EraseDeps, { tenantId, chatId }: CleanupTask): Promise<ChatFiles> =>
   countChatFiles(db, tenantId, chatId, staleSecs);
 
-/** Tries every pending file once; how many attempts failed. */
-const cleanUpFiles = async (deps: EraseDeps, task: CleanupTask, run: CleanupRun): Promise<number> => {
+/** Whether any file ended so. */
+interface FileEnds {
+  failed: boolean;
+  refused: boolean;
+}
+
+/** Tries every pending file once. */
+const cleanUpFiles = async (deps: EraseDeps, task: CleanupTask, run: CleanupRun): Promise<FileEnds> => {
   const files = await findPendingFiles(deps.db, task.tenantId, task.chatId, maxFiles);
-  let failed = 0;
+  const ends: FileEnds = { failed: false, refused: false };
   const worker = async (): Promise<void> => {
     for (let file = files.shift(); file !== undefined && !run.isOver(); file = files.shift()) {
       const outcome = await cleanUpFile(deps, task, file, run);
-      if (outcome === "Deferred") {
-        // No place under our own caps for so many at once: those who have one go on.
+      ends.failed ||= outcome === "StillPending";
+      ends.refused ||= outcome === "Refused";
+      if (outcome === "Deferred" || outcome === "Refused") {
+        // No place for so many at once, under our caps or while the breaker probes: those who have one go on.
         files.push(file);
         return;
       }
-      if (outcome === "StillPending") failed += 1;
     }
   };
   await Promise.all(Array.from({ length: Math.min(concurrency.files, files.length) }, worker));
-  return failed;
+  return ends;
 };
 
-/** Only failed attempts count: neither time used up nor our own caps make a message a dead letter. */
-const stillPending = (files: ChatFiles, failed: number, run: CleanupRun): Verdict | undefined => {
+// Attempts are counted on the rows: those of many files must not make a dead letter of what is pending.
+const stillPending = (
+  { retryDelay }: EraseDeps,
+  { pending, attempts }: ChatFiles,
+  { failed, refused }: FileEnds,
+  run: CleanupRun,
+): Verdict | undefined => {
   if (run.signal.aborted) return undefined;
-  const error = `${files.pending} files are still pending`;
-  return failed > 0 ? { kind: "retry", error } : { kind: "retry", error, afterMs: 1_000, counted: false };
+  const failedMs = failed ? backoffMs(Math.max(0, attempts - 1), retryDelay) : deferredMs;
+  return again(`${pending} files are still pending`, refused ? refusedMs : failedMs);
 };
 
-const again = (reason: string): Verdict => ({
+const again = (error: string, afterMs = againMs): Verdict => ({
   kind: "retry",
-  error: reason,
-  afterMs: againMs,
+  error,
+  afterMs,
   counted: false,
 });
 
@@ -117,12 +132,13 @@ const deleteStore = async (
   );
   if (failure === null) return null;
   if (failure === "deferred") return run.signal.aborted ? undefined : again("no attempt was made");
+  if (failure === "refused") return again("the provider is unavailable", refusedMs);
   return storeFailed(deps, task, failure);
 };
 
-// Counted on the row and not on the message, which may have used up attempts on files before.
+// Counted on the row, as attempts on files are.
 const storeFailed = async (deps: EraseDeps, task: CleanupTask, failure: CleanupFailure): Promise<Verdict> => {
-  const { db, metrics, logger, maxAttempts } = deps;
+  const { db, metrics, logger, maxAttempts, retryDelay } = deps;
   const attempts = await recordStoreAttempt(db, task.tenantId, task.chatId, failure.text);
   const facts = { ...idsOf(task), attempts, error: failure.text, processing_stage: "cleanup" };
   if (failure.terminal || attempts >= maxAttempts) {
@@ -132,8 +148,7 @@ const storeFailed = async (deps: EraseDeps, task: CleanupTask, failure: CleanupF
   }
   metrics.count("cleanup_retry", { resource_type: "vector_store", reason: failure.reason });
   logger.warn(facts, "vector store not deleted");
-  const afterMs = backoffMs(Math.max(0, attempts - 1), { baseMs: 1_000, maxMs: 60_000 });
-  return { kind: "retry", error: "the vector store was not deleted", afterMs, counted: false };
+  return again("the vector store was not deleted", backoffMs(Math.max(0, attempts - 1), retryDelay));
 };
 
 const idsOf = ({ tenantId, chatId, correlationId }: CleanupTask): Record<string, TenantId | string> => ({

@@ -28,8 +28,11 @@ export interface CleanupTask {
   readonly correlationId: string;
 }
 
-/** What became of one file; `Deferred`: no attempt was made, or it was taken back. */
-export type FileOutcome = "Done" | CleanupOutcome | "Deferred";
+/**
+ * What became of one file. `Deferred`: no attempt was made, or it was taken back. `Refused`: none can be
+ * made while the breaker of the provider is open.
+ */
+export type FileOutcome = "Done" | CleanupOutcome | "Deferred" | "Refused";
 
 /**
  * Deletes one file at its provider, out of its store first, and writes down what became of it. Deleting
@@ -52,6 +55,7 @@ export const cleanUpFile = async (
       if (refusal !== null) throw refusal;
     });
     if (failure === "deferred") return "Deferred";
+    if (failure === "refused") return "Refused";
     if (failure !== null) return recordFailure(deps, key, failure);
   }
   const latencyMs = await markCleanupDone(deps.db, key, file.providerFileId);
@@ -102,13 +106,16 @@ export interface CleanupFailure {
     | "configuration";
 }
 
-/** Makes provider calls in time; null when all succeeded, `deferred` when none of this counts as an attempt. */
+/** How soon a provider is asked again whose breaker was open: it stays so for `breaker.open_secs`. */
+export const refusedMs = 5_000;
+
+/** Makes provider calls in time; null when all succeeded, `deferred` or `refused` when this counts as no attempt. */
 export const attempt = async (
   { storage: registry }: Pick<CleanupDeps, "storage">,
   providerId: string,
   run: CleanupRun,
   calls: (storage: ProviderStorage, signal: AbortSignal) => Promise<void>,
-): Promise<CleanupFailure | "deferred" | null> => {
+): Promise<CleanupFailure | "deferred" | "refused" | null> => {
   const storage = registry.byProviderId(providerId);
   if (storage === null) {
     return { text: "the provider is not configured", terminal: false, reason: "configuration" };
@@ -120,6 +127,7 @@ export const attempt = async (
     if (!(error instanceof StorageError)) throw error;
     // A shutdown, a lost lease or our own cap: the provider was not at fault.
     if (run.signal.aborted || error.reason === "limited") return "deferred";
+    if (error.reason === "refused") return "refused";
     return failureOf(error);
   }
 };

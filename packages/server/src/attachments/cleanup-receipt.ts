@@ -12,6 +12,8 @@ export interface EraseDeps extends CleanupDeps {
   readonly outbox: Pick<OutboxEnqueuer, "enqueueAuditEvent" | "flush">;
   /** `cleanup_worker.stale_in_progress_timeout_secs`: an upload untouched for so long is dead. */
   readonly staleSecs: number;
+  /** `outbox.retry_base_ms`, `outbox.retry_max_ms`. */
+  readonly retryDelay: { readonly baseMs: number; readonly maxMs: number };
 }
 
 /**

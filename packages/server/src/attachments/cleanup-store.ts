@@ -137,6 +137,7 @@ const selectChatFiles: Statement = {
   text: `
     select
       count(*) filter (where cleanup_status = 'pending')::int as pending,
+      coalesce(max(cleanup_attempts) filter (where cleanup_status = 'pending'), 0)::int as attempts,
       count(*) filter (where cleanup_status = 'failed')::int as failed,
       count(*) filter (where cleanup_status = 'done' and provider_file_id is not null)::int as deleted,
       count(*) filter (
@@ -151,6 +152,8 @@ const selectChatFiles: Statement = {
 /** The files of a chat by how far their cleanup is. */
 export interface ChatFiles {
   readonly pending: number;
+  /** Most attempts that failed on one of the pending. */
+  readonly attempts: number;
   readonly failed: number;
   /** Were at a provider and are not any more. */
   readonly deleted: number;
@@ -166,6 +169,7 @@ export const countChatFiles = async (
 ): Promise<ChatFiles> =>
   (await db.query<ChatFiles>(selectChatFiles, [chatId, tenantId, staleSecs])).rows[0] ?? {
     pending: 0,
+    attempts: 0,
     failed: 0,
     deleted: 0,
     uploading: 0,

@@ -8,6 +8,7 @@ import { wireMillis } from "../outbox/wire.ts";
 import type { StorageError, StorageErrorCode } from "../providers/storage-contract.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { UploadErrorCode } from "./attachment.ts";
+import { refusedForm } from "./form.ts";
 import type { AttachmentKind } from "./mime.ts";
 import { type AttachmentKey, keepLostProviderFile, markAttachmentFailed } from "./upload-store.ts";
 import { findStore } from "./vector-store-store.ts";
@@ -100,6 +101,8 @@ const details: Readonly<Record<StorageErrorCode, string>> = {
   configuration_error: "The file storage is not configured.",
 };
 
-/** What the client is told of a failed call: a fixed text. The provider's own is in the log (attachments.md §8). */
-export const storageRefusal = ({ code }: StorageError): AppError =>
-  new AppError(code, { detail: details[code] });
+/** What the client is told of a failed call: a fixed text, and 400 where it stopped sending itself. The provider's own is in the log (attachments.md §8). */
+export const storageRefusal = ({ code, reason }: StorageError): AppError =>
+  reason === "stalled"
+    ? refusedForm("Multipart Error", "The file did not arrive in time.")
+    : new AppError(code, { detail: details[code] });

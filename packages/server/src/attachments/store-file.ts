@@ -61,7 +61,8 @@ export const storeFile = async (deps: StoreFileDeps, upload: PendingUpload): Pro
   deps.metrics.add("attachments_pending", {}, 1);
   try {
     return await process(deps, upload, progress);
-  } catch (error) {
+  } catch (thrown) {
+    const error = thrown instanceof StorageError ? storageRefusal(thrown) : thrown;
     await failUpload(deps, {
       row: upload.row,
       kind: upload.type.kind,
@@ -70,7 +71,7 @@ export const storeFile = async (deps: StoreFileDeps, upload: PendingUpload): Pro
       errorCode: errorCodeOf(error, upload.signal) ?? progress.errorCode,
     });
     if (upload.signal.aborted) throw upload.signal.reason;
-    throw error instanceof StorageError ? storageRefusal(error) : error;
+    throw error;
   } finally {
     deps.metrics.add("attachments_pending", {}, -1);
   }
@@ -81,7 +82,7 @@ const errorCodeOf = (error: unknown, signal: AbortSignal): UploadErrorCode | nul
   if (signal.aborted) return "upload_interrupted";
   if (!(error instanceof AppError)) return null;
   if (error.code === "file_too_large" || error.code === "storage_limit_exceeded") return error.code;
-  // The form ended in the middle of the file.
+  // The form ended, or stopped, in the middle of the file.
   return error.code === "invalid_request" ? "upload_interrupted" : null;
 };
 

@@ -86,7 +86,7 @@ const receive = async (
     throw new AppError("upload_concurrency_limit", { detail: "Too many uploads are under way." });
   }
   try {
-    refuseUseless(declared, admission);
+    refuseUseless(deps, declared, admission);
     const keep = declared.kind === "image" ? deps.thumbnails.max_decode_bytes : 0;
     const body = await openBody(part, { limit, keep });
     if (body.head.length === 0) throw invalid("The file is empty.");

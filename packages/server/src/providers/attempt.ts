@@ -24,6 +24,8 @@ export interface EgressRequest {
   readonly traceparent?: string;
   /** Bounds each attempt as a whole; null for streams. */
   readonly totalTimeoutMs: number | null;
+  /** Whether the body waits for its source, whose fault it then is when the time is up. */
+  readonly isStalled?: () => boolean;
 }
 
 /** Statuses that count against the upstream in its breaker (providers.md §8.3). */
@@ -63,8 +65,10 @@ export class Attempt implements WireSink {
     const { method, path, body, totalTimeoutMs } = this.#request;
     metrics.count("provider_requests", this.#labels);
     if (totalTimeoutMs !== null) {
-      const failure = { kind: "timeout", cause: `no complete answer in ${totalTimeoutMs} ms` } as const;
-      this.#totalTimer = setTimeout(() => this.abort(failure), totalTimeoutMs);
+      this.#totalTimer = setTimeout(() => {
+        const kind = this.#request.isStalled?.() === true ? "stalled" : "timeout";
+        this.abort({ kind, cause: `no complete answer in ${totalTimeoutMs} ms` });
+      }, totalTimeoutMs);
     }
     this.#exchange = wire.send(
       {

@@ -192,17 +192,26 @@ export class ProviderError extends Error {
   readonly code: ProviderErrorCode;
   readonly detail: string;
   readonly started: boolean;
+  /** Kept back by our own caps or the open breaker: it says nothing of the provider. */
+  readonly withheld: boolean;
   readonly httpStatus: number | undefined;
 
   constructor(
     code: ProviderErrorCode,
     message: string,
-    more: { detail?: string; started?: boolean; httpStatus?: number; cause?: unknown } = {},
+    more: {
+      detail?: string;
+      started?: boolean;
+      withheld?: boolean;
+      httpStatus?: number;
+      cause?: unknown;
+    } = {},
   ) {
     super(message, more.cause === undefined ? undefined : { cause: more.cause });
     this.code = code;
     this.detail = more.detail ?? message;
     this.started = more.started ?? true;
+    this.withheld = more.withheld ?? false;
     this.httpStatus = more.httpStatus;
   }
 }

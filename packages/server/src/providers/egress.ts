@@ -151,7 +151,9 @@ export class EgressCall implements WireSink {
     if (this.#finished) return;
     const permit = this.#upstream.breaker.acquire();
     if (permit === null) {
-      this.#fail({ kind: "unavailable", cause: "the circuit breaker is open" });
+      // A repetition that is refused ends a call the provider has failed.
+      const kind = this.#attempts === 0 ? "refused" : "unavailable";
+      this.#fail({ kind, cause: "the circuit breaker is open" });
       return;
     }
     this.#attempts += 1;

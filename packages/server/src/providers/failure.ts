@@ -10,14 +10,24 @@ import { type Confidential, internalDetail, nothingConfidential, sanitizeMessage
  * Why a call brought no usable answer, before it is put into words (providers.md §7.1):
  * `status` the provider answered with an HTTP error; `reported` it reported the failure in the body;
  * `broken` what it sent cannot be read, or ended early; `lost` the connection broke after the request;
- * `unavailable` there was no connection to send it on; `limited` by our own caps; `aborted` our signal.
+ * `unavailable` there was no connection to send it on; `limited` by our own caps and `refused` by the open
+ * breaker, of which the provider knows nothing; `stalled` what was to be sent did not come in time;
+ * `aborted` our signal.
  */
 export type CallFailure =
   | { readonly kind: "status"; readonly status: number; readonly body: string }
   | { readonly kind: "reported"; readonly code: string; readonly message: string }
   | { readonly kind: "broken"; readonly reason: string; readonly cause?: string }
   | {
-      readonly kind: "timeout" | "unavailable" | "lost" | "limited" | "misconfigured" | "aborted";
+      readonly kind:
+        | "timeout"
+        | "unavailable"
+        | "lost"
+        | "limited"
+        | "refused"
+        | "stalled"
+        | "misconfigured"
+        | "aborted";
       readonly cause: string;
     };
 
@@ -32,7 +42,9 @@ const fixedMessage = {
   limited: "provider is limiting requests",
   timeout: "provider did not answer in time",
   unavailable: "provider is unavailable",
+  refused: "provider is unavailable",
   lost: "the connection to the provider was lost",
+  stalled: "the request was not sent in time",
   misconfigured: "internal error",
   aborted: "the call was cancelled",
 } as const;
@@ -74,7 +86,9 @@ export function normaliseFailure(
     case "misconfigured":
       return { code: "internal_error", message: fixedMessage.misconfigured, detail: detail(failure.cause) };
     case "unavailable":
+    case "refused":
     case "lost":
+    case "stalled":
     case "aborted":
       return { code: "provider_error", message: fixedMessage[failure.kind], detail: detail(failure.cause) };
   }
@@ -107,6 +121,7 @@ export function failureError(
   return new ProviderError(code, message, {
     detail,
     started,
+    withheld: failure.kind === "limited" || failure.kind === "refused",
     ...(failure.kind === "status" ? { httpStatus: failure.status } : {}),
   });
 }

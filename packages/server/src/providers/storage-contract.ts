@@ -97,14 +97,16 @@ export type StorageErrorCode =
   | "configuration_error";
 
 /**
- * What a call failed of: an answer with an error status, no answer in time, no connection, our own caps,
- * the caller's signal, an answer nobody can read, or our configuration.
+ * What a call failed of: an answer with an error status, no answer in time, no connection, our own caps or
+ * the open breaker (nothing was sent), the source of an upload that brought nothing in time, the caller's signal, an answer nobody can read, or our configuration.
  */
 export type StorageFailureReason =
   | "status"
   | "timeout"
   | "transport"
   | "limited"
+  | "refused"
+  | "stalled"
   | "aborted"
   | "unreadable"
   | "configuration";

@@ -1,7 +1,7 @@
 import type { TenantId } from "../auth/actor.ts";
-import type { Queryable, Statement } from "../db/pool.ts";
+import { type Queryable, type Statement, sqlState } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
-import type { ExtractionFailure } from "./extract/block.ts";
+import { ExtractionError, type ExtractionFailure } from "./extract/block.ts";
 
 /** The SQL of indexing: which file is whose turn, and its chunks. */
 
@@ -175,15 +175,25 @@ const insertStatement: Statement = {
     )`,
 };
 
-/** Stores a batch of chunks (JSON of `StoredChunk[]`) and prolongs the claim; false when it is lost. */
+/**
+ * Stores a batch of chunks (JSON of `StoredChunk[]`) and prolongs the claim; false when it is lost. Throws
+ * `ExtractionError` `malformed` for values no column takes.
+ */
 export const insertChunks = async (
   tx: Tx,
   file: ClaimedFile,
   claim: string,
   leaseSecs: number,
   chunks: string,
-): Promise<boolean> =>
-  (await tx.query(insertStatement, [file.id, file.tenantId, claim, leaseSecs, chunks])).rowCount > 0;
+): Promise<boolean> => {
+  try {
+    const values = [file.id, file.tenantId, claim, leaseSecs, chunks];
+    return (await tx.query(insertStatement, values)).rowCount > 0;
+  } catch (error) {
+    // Class 22, data exception: every attempt would end the same.
+    throw sqlState(error)?.startsWith("22") ? new ExtractionError("malformed") : error;
+  }
+};
 
 const settleStatement: Statement = {
   name: "local_files_settle",

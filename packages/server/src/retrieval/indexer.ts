@@ -96,9 +96,9 @@ const indexNext = async (db: Db, options: IndexerOptions, signal: AbortSignal): 
     if (settled) options.onIndexed?.({ tenantId, fileId, contentType, ms, result });
   } catch (error) {
     if (error instanceof ClaimLost) return true;
-    // Not the document's fault: with the claim over, the next attempt begins.
+    // Not the document's fault: with the claim over, the next attempt begins. Those behind it go on.
     if (signal.aborted) await inTransaction(db, (tx) => giveBack(tx, file, claim));
-    throw error;
+    else options.onError(error);
   }
   return true;
 };

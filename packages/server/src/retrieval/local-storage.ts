@@ -216,9 +216,11 @@ async function* untilAborted<T>(
   }
 }
 
+// Of the signals only the time limit has such a reason: nothing but the stream was waited for.
 const abortedUpload = (cause: unknown): StorageError =>
   new StorageError("provider_unavailable", {
     detail: "local storage: the upload was aborted",
+    reason: cause instanceof DOMException && cause.name === "TimeoutError" ? "stalled" : "aborted",
     retryable: false,
     cause,
   });

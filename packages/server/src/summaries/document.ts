@@ -11,21 +11,16 @@ import { inTransaction } from "../db/tx.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
 import { done, type Message, type QueueHandler, type Verdict } from "../outbox/message.ts";
 import { perMessage } from "../outbox/run.ts";
-import { errorText } from "../outbox/settle.ts";
 import { readDocSummaryTask } from "../outbox/summary-task.ts";
 import { unreadableVerdict } from "../outbox/unreadable.ts";
 import type { PolicyService } from "../policy/service.ts";
 import type { ModelEntry, PolicySnapshot } from "../policy/snapshot.ts";
-import {
-  type LlmProvider,
-  ProviderError,
-  type ProviderPart,
-  type ProviderRequest,
-  type ProviderTarget,
-} from "../providers/contract.ts";
+import type { LlmProvider, ProviderPart, ProviderRequest, ProviderTarget } from "../providers/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { systemUsageEvent } from "../usage/event.ts";
 import { documentInstructions, documentRequest, readDocumentSummary } from "./document-text.ts";
+import { summaryFailure } from "./failure.ts";
 import { cheapestFirst } from "./model.ts";
 
 export interface DocumentSummaryDeps {
@@ -38,6 +33,7 @@ export interface DocumentSummaryDeps {
   readonly storageOf: (providerId: string) => { readonly backend: string; readonly local: boolean } | null;
   /** The beginning of a document in our own database, at most so many bytes; null when it has no text there. */
   readonly beginningOf: (document: AttachmentKey, maxBytes: number) => Promise<string | null>;
+  readonly metrics: Metrics;
   readonly logger: Logger;
 }
 
@@ -66,11 +62,10 @@ const handle = async (deps: DocumentSummaryDeps, message: Message, signal: Abort
   try {
     return await summarize(deps, task, signal);
   } catch (error) {
-    // The words of a provider may quote the document: its code tells enough.
-    const isProviders = error instanceof ProviderError;
-    const facts = isProviders ? { error_code: error.code } : { err: error };
+    const { facts, verdict } = summaryFailure(error);
+    if (verdict.counted !== false) deps.metrics.count("attachment_summary", { result: "failed" });
     deps.logger.warn({ ...ids(task), ...facts }, "document summary failed");
-    return { kind: "retry", error: isProviders ? `provider: ${error.code}` : errorText(error) };
+    return verdict;
   }
 };
 
@@ -91,7 +86,10 @@ const readTask = (message: Message): Task | { readonly verdict: Verdict } => {
 const summarize = async (deps: DocumentSummaryDeps, task: Task, signal: AbortSignal): Promise<Verdict> => {
   const document = await findUnsummarized(deps.db, task);
   const userId = await findOwnerForTenant(deps.db, task.tenantId, task.chatId);
-  if (document === null || userId === null) return { kind: "already_terminal" };
+  if (document === null || userId === null) {
+    deps.metrics.count("attachment_summary", { result: "skipped" });
+    return { kind: "already_terminal" };
+  }
   const { model, target, input } = await inputFor(deps, task, document, userId);
   const request = requestOf(task, userId, model, input);
   const { content, usage } = await deps.adapterOf(target).complete(request, target, signal);
@@ -119,6 +117,7 @@ const summarize = async (deps: DocumentSummaryDeps, task: Task, signal: AbortSig
     tx.afterCommit(deps.outbox.flush);
     return true;
   });
+  deps.metrics.count("attachment_summary", { result: stored ? "ok" : "skipped" });
   deps.logger.info({ ...ids(task), model: model.id, stored }, "document summary");
   return done;
 };

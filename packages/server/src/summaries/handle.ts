@@ -4,12 +4,12 @@ import { comparePositions, type Position } from "../context/position.ts";
 import { loadRange } from "../messages/summary-store.ts";
 import { done, type Message, type QueueHandler, type Verdict } from "../outbox/message.ts";
 import { perMessage } from "../outbox/run.ts";
-import { errorText } from "../outbox/settle.ts";
 import type { PolicyService } from "../policy/service.ts";
 import { type LlmProvider, ProviderError, type ProviderTarget } from "../providers/contract.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { type CommitDeps, commitSummary } from "./commit.ts";
+import { summaryFailure } from "./failure.ts";
 import { EmptySummaryError, generateSummary, PromptTooLongError, type SummaryCall } from "./generate.ts";
 import { summaryModel } from "./model.ts";
 import { builtInInstructions } from "./prompt.ts";
@@ -142,11 +142,9 @@ const callOf = async (
 const failed = (deps: SummaryDeps, task: Task, error: unknown, signal: AbortSignal): Verdict => {
   if (error instanceof PromptTooLongError) deps.metrics.count("summary_fallback");
   deps.metrics.count("thread_summary_execution", { result: resultOf(error, signal) });
-  // The words of a provider may quote the conversation: its code tells enough.
-  const isProviders = error instanceof ProviderError;
-  const facts = isProviders ? { error_code: error.code } : { err: error };
+  const { facts, verdict } = summaryFailure(error);
   deps.logger.warn({ ...ids(task), ...facts }, "thread summary failed");
-  return { kind: "retry", error: isProviders ? `provider: ${error.code}` : errorText(error) };
+  return verdict;
 };
 
 const resultOf = (
@@ -156,7 +154,7 @@ const resultOf = (
   if (error instanceof EmptySummaryError) return "empty_summary";
   if (signal.aborted) return "timeout";
   if (error instanceof PromptTooLongError) return "provider_error";
-  if (!(error instanceof ProviderError)) return "retry";
+  if (!(error instanceof ProviderError) || error.withheld) return "retry";
   return error.code === "provider_timeout" ? "timeout" : "provider_error";
 };
 

@@ -11,6 +11,7 @@ import type {
 import { citeExcerpts, renderExcerpts } from "../retrieval/excerpts.ts";
 import type { Excerpt } from "../retrieval/rank.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import type { PassageSearch, RunningTurn } from "./running.ts";
 
 /** The passages of a chat's documents that fit a question, best first; reads only. */
@@ -22,10 +23,11 @@ export type FindPassages = (
 
 export interface SearchDeps {
   readonly findPassages: FindPassages;
+  readonly metrics: Metrics;
   readonly logger: Logger;
 }
 
-type SearchingTurn = Pick<RunningTurn, "id" | "actor" | "chatId" | "files"> & {
+type SearchingTurn = Pick<RunningTurn, "id" | "actor" | "chatId" | "files" | "target"> & {
   readonly search: PassageSearch;
 };
 
@@ -62,13 +64,21 @@ interface Search {
 
 /** Only of the documents of the context: a later one could not be cited (context.md §8.1). */
 const found = async (deps: SearchDeps, turn: SearchingTurn): Promise<readonly Excerpt[]> => {
+  const { metrics } = deps;
+  const begin = performance.now();
   try {
     const passages = await deps.findPassages(turn.actor.tenantId, turn.chatId, turn.search);
     const known = new Set([...turn.files.values()].map(({ attachmentId }) => attachmentId));
-    return passages.filter(({ attachmentId }) => known.has(attachmentId));
+    const usable = passages.filter(({ attachmentId }) => known.has(attachmentId));
+    metrics.observe("retrieval_chunks_returned", {}, usable.length);
+    if (usable.length === 0) metrics.count("retrieval_zero_hit");
+    return usable;
   } catch (error) {
     deps.logger.warn({ err: error, turn_id: turn.id }, "the documents of the chat could not be searched");
     return [];
+  } finally {
+    const { providerId: provider } = turn.target;
+    metrics.observe("retrieval_latency_ms", { provider }, performance.now() - begin);
   }
 };
 

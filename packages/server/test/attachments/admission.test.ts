@@ -14,6 +14,7 @@ import {
   problemOf,
   rowsOf,
   type Sent,
+  samplesOf,
   sendForm,
   startUploadApp,
   textFile,
@@ -191,6 +192,7 @@ describe("what the chat's model and the policy allow (§3.1, §6)", () => {
         upload(off, chatId, xlsx),
       );
       expect(code.body.detail).toBe(unavailable);
+      expect(await samplesOf(off, "code_interpreter_disabled_total")).toEqual({ "": 1 });
       const image = { filename: "a.png", type: "image/png", bytes: await png() };
       await expectRefused("400 images_disabled images_disabled", () => upload(off, chatId, image));
       expect((await upload(off, chatId)).status).toBe(201);

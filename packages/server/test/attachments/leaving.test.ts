@@ -130,6 +130,26 @@ describe("a client that vanishes", () => {
   );
 });
 
+test("a client that stops sending is refused when the time of an upload is over", async () => {
+  const strict = await startUploadApp({
+    database: app.database,
+    simulator: app.simulator,
+    config: { egress: { upload_timeout_secs: 1 } },
+  });
+  try {
+    const chatId = await app.createChat();
+    const stalled = await openRawUpload(strict, chatId, [formType, `content-length: ${large.length + 100}`]);
+    stalled.socket.write(large.subarray(0, 1_000_000));
+    expect(answerOf(await stalled.closed)).toMatchObject({ status: 400, body: { code: "invalid_request" } });
+    expect(await onlyRow(app.db, chatId)).toMatchObject({
+      status: "failed",
+      error_code: "upload_interrupted",
+    });
+  } finally {
+    await strict.close();
+  }
+});
+
 test("a client that sends no file in time is refused, and its permit comes back", async () => {
   const strict = await startUploadApp({
     database: app.database,

@@ -49,10 +49,13 @@ test("a client that stops sending is refused when the time of an upload is over,
     const waiting = await openRawUpload(strict, chatId, [formType, "content-length: 200000"]);
     waiting.socket.write(part);
     expect(answerOf(await waiting.closed)).toMatchObject({
-      status: 502,
-      body: { code: "provider_unavailable" },
+      status: 400,
+      body: { code: "invalid_request", title: "Multipart Error", detail: "The file did not arrive in time." },
     });
-    expect(await onlyRow(app.db, chatId)).toMatchObject({ status: "failed", error_code: "upload_failed" });
+    expect(await onlyRow(app.db, chatId)).toMatchObject({
+      status: "failed",
+      error_code: "upload_interrupted",
+    });
     expect((await app.db.query("select from local_files where chat_id = $1", [chatId])).rowCount).toBe(0);
     expect((await upload(strict, chatId)).status).toBe(201);
   } finally {

@@ -219,6 +219,22 @@ describe("a streamed upload", () => {
     await closed;
   });
 
+  test("a source that is waited for when the time is up is no failure of the upstream", async () => {
+    const { files, recorded } = await receiver((request) => void request.resume(), {
+      upload_timeout_secs: 0.2,
+    });
+    const stalled = async function* () {
+      yield Buffer.from("some bytes");
+      await new Promise(() => {});
+    };
+    // More than the five failures that would open the breaker.
+    for (let n = 0; n < 6; n += 1) {
+      const file = { name: "a", contentType: "text/plain", stream: stalled() };
+      expect(await failureOf(files.upload(context, file))).toMatchObject({ reason: "stalled" });
+    }
+    expect(recorded.filter((line) => line.startsWith("provider_errors"))).toEqual([]);
+  });
+
   test("egress.max_body_mb bounds it", async () => {
     const { files, closed } = await receiver(answerStored, { max_body_mb: 1 });
     expect(await failureOf(files.upload(context, longFile(17).file))).toMatchObject({

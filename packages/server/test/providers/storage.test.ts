@@ -34,6 +34,14 @@ const everyCall = async ({ storage: { files, stores } }: StorageWorld): Promise<
   await stores.delete(context, store);
 };
 
+test("a call the breaker refuses is told from one the provider failed, also by a repetition", async () => {
+  const { simulator, storage } = await world({ breaker: { failure_threshold: 2 } });
+  simulator.setState({ fail: { deletion: { times: 2, status: 500 } } });
+  const deletion = () => failureOf(storage.files.delete(context, "file-1"));
+  expect(await deletion()).toMatchObject({ code: "provider_unavailable", reason: "transport" });
+  expect(await deletion()).toMatchObject({ code: "provider_unavailable", reason: "refused" });
+});
+
 describe("calls on the wire (providers.md §9)", () => {
   test("openai: paths below /v1", async () => {
     const running = await world();

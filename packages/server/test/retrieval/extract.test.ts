@@ -1,6 +1,7 @@
+import { strFromU8, unzipSync } from "fflate";
 import { describe, expect, test } from "vitest";
 import { placeLabel } from "../../src/retrieval/excerpts.ts";
-import { bookOf, docx, paragraph, pdf, pptx, xlsx } from "./documents.ts";
+import { bookOf, docx, paragraph, pdf, pptx, xlsx, zip } from "./documents.ts";
 import { extracted, mime } from "./support.ts";
 
 /** Each chunk as `place: text`. */
@@ -59,6 +60,19 @@ describe("text with its place", () => {
     expect(await readable(mime.xlsx, file)).toEqual([
       'sheet "Q1 & Q2", rows 1–2: Name | Due | Amount\nRent | 2026-03-31 | 1200.5',
     ]);
+  });
+
+  test.each(["99999999999", "1048577", "0", "-3", "x"])("XLSX: a row cannot be number %s", async (number) => {
+    const parts = unzipSync(xlsx("Q1", [["Name"], ["Rent"]]));
+    const file = zip(
+      Object.fromEntries(
+        Object.entries(parts).map(([path, bytes]) => [
+          path,
+          strFromU8(bytes).replace('<row r="2">', `<row r="${number}">`),
+        ]),
+      ),
+    );
+    expect(await readable(mime.xlsx, file)).toEqual(['sheet "Q1", rows 1–2: Name\nRent']);
   });
 
   test("HTML: what is visible, under its heading", async () => {

@@ -333,6 +333,46 @@ describe("indexing", () => {
     expect(await rowsOf(database.db, fileId)).toMatchObject({ chunks: 0 });
   });
 
+  test("a value that no column takes is the document's fault", async () => {
+    const { fileId } = await waiting("text");
+    const holder = randomUUID();
+    const file = await claim(holder, 60);
+    if (file === undefined) throw new Error("no file");
+    const beyond = chunk(0, "text").replace('"from":1', '"from":99999999999');
+    await expect(
+      inTransaction(database.db, (tx) => insertChunks(tx, file, holder, 60, beyond)),
+    ).rejects.toMatchObject({ name: "ExtractionError", failure: "malformed" });
+    await inTransaction(database.db, (tx) => settleIndexing(tx, file, holder, { failure: "malformed" }));
+    expect(await rowsOf(database.db, fileId)).toMatchObject({ chunks: 0 });
+  });
+
+  test("a file whose chunks cannot be stored does not hold those behind it", async () => {
+    const first = await waiting("text");
+    const second = await waiting("text");
+    await database.db.query(
+      `create function refuse_chunks() returns trigger language plpgsql as
+       $$ begin raise exception 'no room'; end $$`,
+    );
+    await database.db.query(
+      `create trigger refuse_chunks before insert on local_chunks for each row
+       when (new.file_id = '${first.fileId}') execute function refuse_chunks()`,
+    );
+    const told: unknown[] = [];
+    const other = startIndexer(database.db, { onError: (error) => told.push(error) });
+    try {
+      await other.run();
+    } finally {
+      await other.stop();
+      await database.db.query("drop function refuse_chunks cascade");
+    }
+    expect(told).toEqual([expect.objectContaining({ message: "no room" })]);
+    const statusOf = ({ chat, storeId, fileId }: typeof first) =>
+      storage.stores.fileStatus(contextOf(chat), storeId, fileId);
+    expect(await statusOf(second)).toBe("completed");
+    expect(await statusOf(first)).toBe("in_progress");
+    await storage.files.delete(contextOf(first.chat), first.fileId);
+  });
+
   test("a file that ends its process each time is given up", async () => {
     const { chat, fileId, storeId } = await waiting("text");
     for (let attempt = 0; attempt < 3; attempt += 1) await claim(randomUUID(), -1);

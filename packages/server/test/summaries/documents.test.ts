@@ -3,6 +3,7 @@ import { newGate } from "../attachments/support.ts";
 import { eventually, type TestApp } from "../support/app.ts";
 import { callers, modelEntry, premiumEntry } from "../support/config.ts";
 import { askAbout, lastRequest, providerIdOf, startFilesApp, uploaded } from "../turns/files-support.ts";
+import { samples } from "../turns/support.ts";
 
 const config = {
   role: "all",
@@ -182,6 +183,30 @@ describe("document summaries (attachments.md §15)", () => {
     await settled(app);
     expect(callsFor(app)).toHaveLength(calls);
   });
+});
+
+test("a call that the open breaker keeps back is no attempt: the summary is made once it closes", async () => {
+  const breaker = { failure_threshold: 1, open_secs: 1 };
+  const app = await startFilesApp({
+    config: {
+      ...config,
+      providers: { sim: { breaker } },
+      outbox: { retry_base_ms: 1, retry_max_ms: 20 },
+    },
+  });
+  try {
+    const chatId = await app.createChat();
+    app.simulator.enqueue({ http_status: 500, http_body: { error: { message: "no" } } });
+    app.simulator.enqueue({ events: [{ text: "At last." }] });
+    const id = await uploaded(app, chatId, "document");
+    await settled(app);
+    expect(await rowOf(app, id)).toMatchObject({ text: "At last." });
+    expect(callsFor(app)).toHaveLength(2);
+    const counted = await samples(app, "attachment_summary_total");
+    expect([counted.get('result="failed"'), counted.get('result="ok"')]).toEqual([1, 1]);
+  } finally {
+    await app.close();
+  }
 });
 
 test("a document in our own database is summarised from its beginning", async () => {

@@ -303,6 +303,31 @@ test("the context and the trigger are those of the effective model, also after a
   }
 });
 
+test("a call that the open breaker keeps back is no attempt: the summary is made once it closes", async () => {
+  const guarded = await summaryApp({
+    config: {
+      ...catalog(smallModel(), modelEntry("writer")),
+      providers: { sim: { breaker: { failure_threshold: 1, open_secs: 1 } } },
+      outbox: { retry_base_ms: 1, retry_max_ms: 20 },
+    },
+  });
+  try {
+    const chatId = await guarded.createChat();
+    guarded.simulator.setDefault({ events: [{ text: sized("answer ", 600) }] });
+    guarded.simulator.setSummary({ http_status: 500, http_body: { error: { message: "no" } } });
+    for (let turn = 1; turn <= 5; turn += 1) await guarded.ask(chatId, sized(`question ${turn} `, 600));
+    await eventually(() => summaryCalls(guarded).length === 1);
+    guarded.simulator.setSummary({ events: [{ text: "<summary>at last</summary>" }] });
+    await summariesSettled(guarded);
+    expect(await storedSummary(guarded, chatId)).toMatchObject({ text: "at last" });
+    const executions = await samples(guarded, "thread_summary_execution_total");
+    expect(executions.get('result="provider_error"')).toBe(1);
+    expect(executions.get('result="retry"')).toBeGreaterThanOrEqual(1);
+  } finally {
+    await guarded.close();
+  }
+});
+
 test("a call that takes too long is a time-out, and is made again", async () => {
   const own = await summaryApp({
     config: { ...catalog(smallModel()), egress: { non_streaming_timeout_secs: 1 } },

@@ -13,7 +13,7 @@ import {
   toolsOf,
   uploaded,
 } from "./files-support.ts";
-import { attach, ended, eventsOf, samples, someoneWaits, whileLocked } from "./support.ts";
+import { attach, ended, eventsOf, samples, someoneWaits, total, whileLocked } from "./support.ts";
 
 let app: TestApp;
 let chatId: string;
@@ -196,6 +196,30 @@ describe("images and spreadsheets that lie in our own database", () => {
     await uploaded(app, chatId, "document", { text: lease });
     await askAbout(app, chatId, "Worum geht es?");
     expect(messagesSent().at(-2)).toContain("> The lease ends in March 2031.");
+  });
+
+  test("each search is measured, one that finds nothing counted", async () => {
+    const measured = async () => ({
+      searches: await total(app, "retrieval_latency_ms_count"),
+      answered: await total(app, "retrieval_chunks_returned_count"),
+      chunks: await total(app, "retrieval_chunks_returned_sum"),
+      empty: await total(app, "retrieval_zero_hit_total"),
+    });
+    const before = await measured();
+    await uploaded(app, chatId, "document", { text: lease });
+    await askAbout(app, chatId, question);
+    const { searches, answered, chunks, empty } = await measured();
+    expect([searches - before.searches, answered - before.answered]).toEqual([1, 1]);
+    expect([chunks - before.chunks, empty - before.empty]).toEqual([1, 0]);
+    await app.db.query("delete from local_chunks where chat_id = $1", [chatId]);
+    await askAbout(app, chatId, question);
+    expect(await measured()).toEqual({
+      searches: searches + 1,
+      answered: answered + 1,
+      chunks,
+      empty: empty + 1,
+    });
+    expect((await samples(app, "retrieval_latency_ms_count")).has('provider="sim"')).toBe(true);
   });
 });
 

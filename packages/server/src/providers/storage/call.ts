@@ -46,7 +46,8 @@ export const storageCall = (
 
 /**
  * Uploads a file while it is read: at most one piece of it and the socket's buffers are in memory. What
- * the source throws is thrown on unchanged, and closes the socket as the signal does.
+ * the source throws is thrown on unchanged, and closes the socket as the signal does. A source that is
+ * waited for when the time is up is `stalled`: no fault of the upstream's either.
  */
 export const storageUpload = async (
   upstream: Upstream,
@@ -64,6 +65,7 @@ export const storageUpload = async (
     contentType: form.contentType,
     retry: noRetry,
     totalTimeoutMs: upstream.limits.uploadTimeoutMs,
+    isStalled: () => form.isWaiting,
   };
   const { answer, call } = send(upstream, context, sent, []);
   try {

@@ -48,6 +48,8 @@ const reasons: Readonly<Record<CallFailure["kind"], StorageFailureReason>> = {
   unavailable: "transport",
   lost: "transport",
   limited: "limited",
+  refused: "refused",
+  stalled: "stalled",
   misconfigured: "configuration",
   aborted: "aborted",
 };

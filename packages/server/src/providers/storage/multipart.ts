@@ -8,6 +8,8 @@ export interface MultipartUpload {
   readonly body: AsyncIterable<Uint8Array>;
   /** Bytes of the file read so far. */
   readonly bytes: number;
+  /** The source is waited for. */
+  readonly isWaiting: boolean;
   /** What the source threw; null while it threw nothing. */
   readonly sourceError: { readonly error: unknown } | null;
   /** Nobody reads on: a source that is waited for is waited for no longer. Idempotent. */
@@ -30,11 +32,13 @@ export function multipartUpload(
   const source = file.stream[Symbol.asyncIterator]();
   let stopped = false;
   let stopWaiting: () => void = () => {};
+  let isWaiting = false;
   let bytes = 0;
   let sourceError: MultipartUpload["sourceError"] = null;
 
   const next = async (): Promise<Uint8Array | null> => {
     let result: IteratorResult<Uint8Array> | "stopped";
+    isWaiting = true;
     try {
       // No race against one long-lived promise: that would hold every piece it has lost against.
       result = await new Promise<IteratorResult<Uint8Array> | "stopped">((resolve, reject) => {
@@ -46,6 +50,8 @@ export function multipartUpload(
       sourceError = { error };
       options.onFailed("source");
       throw error;
+    } finally {
+      isWaiting = false;
     }
     if (result === "stopped") throw new Error("the upload was given up");
     if (result.done === true) return null;
@@ -70,6 +76,9 @@ export function multipartUpload(
     body: { [Symbol.asyncIterator]: body },
     get bytes() {
       return bytes;
+    },
+    get isWaiting() {
+      return isWaiting;
     },
     get sourceError() {
       return sourceError;

@@ -77,6 +77,15 @@ const cellText = (type: string, style: number, text: string, sheet: Sheet): stri
   return text;
 };
 
+/** A sheet has no more rows. */
+const maxRow = 1_048_576;
+
+/** Null when it says nothing, or names no row there can be. */
+const rowNumber = (text = ""): number | null => {
+  const row = Number.parseInt(text, 10);
+  return row >= 1 && row <= maxRow ? row : null;
+};
+
 const extractSheet = (
   bytes: Uint8Array | undefined,
   sheet: Sheet,
@@ -94,7 +103,7 @@ const extractSheet = (
     {
       open: (tag, attributes) => {
         if (tag === "row") {
-          row = Number.parseInt(attributes["r"] ?? "", 10) || row + 1;
+          row = rowNumber(attributes["r"]) ?? row + 1;
           values = [];
         } else if (tag === "c") {
           type = attributes["t"] ?? "n";
