@@ -2,7 +2,7 @@
  * A conversation by way of `@mini-chat/client`: two questions in one chat, the answers printed as they arrive,
  * another answer to the second, and each way a turn can end.
  *
- * Usage: node examples/client-chat.ts [base URL] [token]
+ * Usage: npx node examples/client-chat.ts [base URL] [token]
  */
 import { createClient, isInProgress, type Turn } from "../packages/client/src/index.ts"; // installed: "@mini-chat/client"
 

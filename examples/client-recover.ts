@@ -3,7 +3,7 @@
  * piece of the answer. Sent with `on_disconnect: "continue"` the answer goes on; without it the server stops it,
  * and the client says so. Nothing is ever sent twice.
  *
- * Usage: node examples/client-recover.ts [base URL] [token]
+ * Usage: npx node examples/client-recover.ts [base URL] [token]
  */
 import { createClient } from "../packages/client/src/index.ts"; // installed: "@mini-chat/client"
 

@@ -1,7 +1,7 @@
 /**
  * A question about a file: uploaded with its progress, then named in the message.
  *
- * Usage: node examples/client-upload.ts [base URL] [token] [file]
+ * Usage: npx node examples/client-upload.ts [base URL] [token] [file]
  */
 import { openAsBlob } from "node:fs";
 import { basename } from "node:path";

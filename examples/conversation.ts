@@ -3,7 +3,7 @@
  * printed as it arrives, and the rule every client needs: after a broken stream ask the turn's
  * status instead of sending again.
  *
- * Usage: node examples/conversation.ts [base URL] [token]
+ * Usage: npx node examples/conversation.ts [base URL] [token]
  */
 const base = `${process.argv[2] ?? "http://127.0.0.1:8087"}/v1`;
 const token = process.argv[3] ?? "dev-token";

@@ -2,7 +2,7 @@
  * A conversation that lasts, from its first question to its deletion: what happens to it on the way, in the
  * order in which people do it. Each step prints what a reader would see.
  *
- * Usage: node examples/long-conversation.ts [base URL] [token]
+ * Usage: npx node examples/long-conversation.ts [base URL] [token]
  */
 import { createClient, type Turn } from "../packages/client/src/index.ts"; // installed: "@mini-chat/client"
 

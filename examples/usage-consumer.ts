@@ -1,7 +1,7 @@
 /**
  * A receiver of usage events: verifies the signature, takes each event once, keeps the sum per tenant.
  *
- *   MINI_CHAT_SECRET=… node examples/usage-consumer.ts 8081
+ *   MINI_CHAT_SECRET=… npx node examples/usage-consumer.ts 8081
  *
  * and on the side of mini-chat:
  *

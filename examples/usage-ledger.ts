@@ -2,7 +2,7 @@
  * A receiver of usage events that counts each exactly once: key and sum change in one transaction of its
  * own PostgreSQL, so it may be killed at any moment, and run in several processes.
  *
- *   MINI_CHAT_SECRET=… DATABASE_URL=postgres://… node examples/usage-ledger.ts 8081
+ *   MINI_CHAT_SECRET=… DATABASE_URL=postgres://… npx node examples/usage-ledger.ts 8081
  *
  * and on the side of mini-chat:
  *

@@ -1,6 +1,6 @@
 /**
- * A site of its own that shows the chat as a panel: `node examples/embed/host.ts CHAT_ORIGIN TOKEN [PORT]`, for
- * example `node examples/embed/host.ts http://127.0.0.1:8087 dev-token 8088`. The chat must allow this site:
+ * A site of its own that shows the chat as a panel: `npx node examples/embed/host.ts CHAT_ORIGIN TOKEN [PORT]`, for
+ * example `npx node examples/embed/host.ts http://127.0.0.1:8087 dev-token 8088`. The chat must allow this site:
  *
  *   page:
  *     frame_ancestors: ["http://127.0.0.1:8088"]

@@ -40,10 +40,20 @@ export interface Call {
 export interface Http {
   readonly options: ClientOptions;
   urlOf(call: Pick<Call, "path" | "query">): string;
-  /** Runs `attempt` with a token, and once more when that is refused and can be renewed. */
-  authorized(attempt: (token: string) => Promise<Response>): Promise<Response>;
-  /** One exchange; the answer if it is a success. Throws a `ClientError`, or the reason of the signal. */
-  open(call: Call): Promise<Response>;
+  /**
+   * Runs `attempt` with a token, and once more when that is refused and can be renewed. Each attempt starts the
+   * limit anew. The signal ends the wait for a token.
+   */
+  authorized(
+    attempt: (token: string) => Promise<Response>,
+    signal: AbortSignal | undefined,
+    limit?: Limit,
+  ): Promise<Response>;
+  /**
+   * One exchange; the answer if it is a success, with the limit running on. Throws a `ClientError`, or the reason
+   * of the signal.
+   */
+  open(call: Call, limit?: Limit): Promise<Response>;
   /** As `open`, within the time limit; reads are repeated with growing pauses when the way is disturbed. */
   read<T>(call: Call, take: (answer: Response) => Promise<T>): Promise<T>;
   json<T>(call: Call): Promise<T>;
@@ -109,24 +119,38 @@ const pauseBeforeRepeat = (error: unknown, attempt: number): number | null => {
   return asked > maxPauseMs ? null : Math.max(asked, backoffMs(attempt));
 };
 
-/** Runs with a signal that also ends after the time; running out of it is a `ConnectionError`. */
-const within = async <T>(
-  ms: number,
-  signal: AbortSignal | undefined,
-  run: (signal: AbortSignal) => Promise<T>,
-): Promise<T> => {
-  const limit = new AbortController();
-  const late = new ConnectionError("no answer in time");
-  const timer = setTimeout(() => limit.abort(late), ms);
-  try {
-    return await run(signal === undefined ? limit.signal : AbortSignal.any([signal, limit.signal]));
-  } catch (error) {
-    signal?.throwIfAborted();
-    throw limit.signal.aborted ? late : error;
-  } finally {
-    clearTimeout(timer);
-  }
+/** A limit on the time a server may take; it does not run while a token is awaited. */
+export interface Limit {
+  /** Ends when the time has run out, with a `ConnectionError`, or with the caller's signal. */
+  readonly signal: AbortSignal;
+  /** Begins the time, or begins it anew. */
+  start(): void;
+  stop(): void;
+}
+
+/** A limit of so many ms beside the caller's signal; it does not run yet. */
+export const createLimit = (ms: number, message: string, signal: AbortSignal | undefined): Limit => {
+  const late = new AbortController();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const stop = (): void => clearTimeout(timer);
+  return {
+    signal: signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]),
+    start: () => {
+      stop();
+      timer = setTimeout(() => late.abort(new ConnectionError(message)), ms);
+    },
+    stop,
+  };
 };
+
+/** What the promise brings, unless the signal ends first: then it rejects with the signal's reason. */
+const unlessAborted = <T>(signal: AbortSignal | undefined, promise: Promise<T>): Promise<T> =>
+  new Promise((resolve, reject) => {
+    const leave = (): void => reject(signal?.reason);
+    promise.then(resolve, reject).finally(() => signal?.removeEventListener("abort", leave));
+    if (signal?.aborted === true) leave();
+    else signal?.addEventListener("abort", leave, { once: true });
+  });
 
 /** Turns what fetch throws into a `ConnectionError`, unless it was told to stop. */
 export const whileConnected = async <T>(
@@ -148,18 +172,29 @@ export const createHttp = (options: ClientOptions): Http => {
   const root = `${baseUrl.replace(/\/+$/, "")}/v1`;
   const urlOf: Http["urlOf"] = ({ path, query }) => `${root}${path}${queryString(query)}`;
 
-  const authorized: Http["authorized"] = async (attempt) => {
-    const first = typeof token === "function" ? await token() : token;
-    const answer = await attempt(first);
+  const authorized: Http["authorized"] = async (attempt, signal, limit) => {
+    const tokenAfter = async (refused?: string): Promise<string> =>
+      typeof token === "function" ? unlessAborted(signal, (async () => token(refused))()) : token;
+    const attemptWith = (bearer: string): Promise<Response> => {
+      signal?.throwIfAborted();
+      limit?.start();
+      return attempt(bearer);
+    };
+    const first = await tokenAfter();
+    const answer = await attemptWith(first);
     if (answer.status !== 401 || typeof token !== "function") return answer;
     await answer.body?.cancel();
-    return attempt(await token(first));
+    limit?.stop();
+    return attemptWith(await tokenAfter(first));
   };
 
-  const open = async (call: Call): Promise<Response> => {
-    call.signal?.throwIfAborted();
-    const answer = await authorized((bearer) =>
-      whileConnected(call.signal, () => send(urlOf(call), initOf(call, bearer))),
+  const open: Http["open"] = async (call, limit) => {
+    const signal = limit?.signal ?? call.signal;
+    signal?.throwIfAborted();
+    const answer = await authorized(
+      (bearer) => whileConnected(signal, () => send(urlOf(call), initOf({ ...call, signal }, bearer))),
+      signal,
+      limit,
     );
     if (answer.ok) return answer;
     throw await errorOf(answer);
@@ -167,16 +202,17 @@ export const createHttp = (options: ClientOptions): Http => {
 
   const read: Http["read"] = async (call, take) => {
     for (let attempt = 0; ; attempt += 1) {
+      const limit = createLimit(timeoutMs, "no answer in time", call.signal);
       try {
-        return await within(timeoutMs, call.signal, async (signal) => {
-          const answer = await open({ ...call, signal });
-          return whileConnected(signal, () => take(answer));
-        });
+        const answer = await open(call, limit);
+        return await whileConnected(limit.signal, () => take(answer));
       } catch (error) {
         const ms = pauseBeforeRepeat(error, attempt);
         const repeatable = (call.method ?? "GET") === "GET" && attempt + 1 < (call.attempts ?? 4);
         if (ms === null || !repeatable) throw error;
         await pause(ms, call.signal);
+      } finally {
+        limit.stop();
       }
     }
   };

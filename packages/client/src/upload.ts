@@ -53,8 +53,9 @@ export const uploadFile = async (
   const Request = browserXhr();
   const useXhr = Request !== undefined && http.options.fetch === undefined && onProgress !== undefined;
   const answer = useXhr
-    ? await http.authorized((token) =>
-        sendByXhr(new Request(), http.urlOf({ path }), token, file, name, options),
+    ? await http.authorized(
+        (token) => sendByXhr(new Request(), http.urlOf({ path }), token, file, name, options),
+        signal,
       )
     : await http.open({ method: "POST", path, raw: formOf(file, name, onProgress), signal });
   if (!answer.ok) throw await errorOf(answer);

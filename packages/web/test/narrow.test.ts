@@ -45,6 +45,16 @@ test("on a phone a chat is asked, read, left by the menu and found again", async
   expect(await overhang(page)).toBe(0);
 });
 
+test("on a phone the actions of a question end above its answer", async () => {
+  const { page } = await stage.open({ browser: phone });
+  await ask(page, "PING");
+  await answered(page);
+  const actions = await page.locator(".row-question .row-actions").boundingBox();
+  const answer = await page.getByText("PONG").boundingBox();
+  if (actions === null || answer === null) throw new Error("nothing is shown");
+  expect(actions.y + actions.height).toBeLessThanOrEqual(answer.y);
+});
+
 describe("the list over the chat", () => {
   const opened = async (): Promise<Page> => {
     const chatId = await stage.app.createChat();
