@@ -137,3 +137,79 @@ test("sources are there again after a reload", async () => {
   await page.reload();
   await page.getByRole("list", { name: "Sources" }).getByRole("button").first().waitFor();
 });
+
+test("a refused edit keeps its wording, in the field it was written in", async () => {
+  const { page } = await stage.open();
+  await ask(page, "PING");
+  await answered(page);
+  await page.route(/\/turns\/[0-9a-f-]+$/, (route) =>
+    route.request().method() === "PATCH"
+      ? route.fulfill({
+          status: 429,
+          contentType: "application/problem+json",
+          body: JSON.stringify({ type: "about:blank", title: "Too many", status: 429, code: "rate_limited" }),
+        })
+      : route.continue(),
+  );
+  await page.getByRole("button", { name: "Edit message" }).click();
+  const field = page.getByRole("textbox", { name: "Edit message" });
+  await field.fill("a long and careful new wording");
+  await field.press("Enter");
+  await page.getByRole("alert").waitFor();
+  expect(await field.inputValue()).toBe("a long and careful new wording");
+  await page.unroute(/\/turns\/[0-9a-f-]+$/);
+  await field.press("Enter");
+  await answered(page);
+  await page.getByText("a long and careful new wording").waitFor();
+  expect(await field.count()).toBe(0);
+});
+
+test("an edit waits while one looks further up", async () => {
+  const chatId = await stage.app.createChat();
+  for (let at = 0; at < 20; at += 1) await stage.app.ask(chatId, `question ${at} of many`);
+  const { page } = await stage.open({ path: chatPath(chatId) });
+  await answered(page);
+  await page.getByText("question 19 of many").hover();
+  await page.getByRole("button", { name: "Edit message" }).click();
+  const field = page.getByRole("textbox", { name: "Edit message" });
+  await field.fill("a new wording");
+  const messages = page.getByRole("region", { name: "Messages" });
+  await expect
+    .poll(async () => {
+      await messages.evaluate((box) => box.scrollTo(0, 0));
+      return field.count();
+    })
+    .toBe(0);
+  await messages.evaluate((box) => box.scrollTo(0, box.scrollHeight));
+  await field.waitFor();
+  expect(await field.inputValue()).toBe("a new wording");
+});
+
+test("a question asked in another tab does not take away what one reads", async () => {
+  const chatId = await stage.app.createChat();
+  for (let at = 0; at < 35; at += 1) await stage.app.ask(chatId, `question ${at} of many`);
+  const one = await stage.open({ path: chatPath(chatId) });
+  const other = await stage.open({ path: chatPath(chatId), context: one.context });
+  await answered(one.page);
+  await answered(other.page);
+  const messages = other.page.getByRole("region", { name: "Messages" });
+  const first = messages.getByText("question 0 of many");
+  await expect
+    .poll(async () => {
+      await messages.evaluate((box) => box.scrollTo(0, 0));
+      return first.count();
+    })
+    .toBe(1);
+  const readAgain = other.page.waitForResponse((response) => response.url().includes("/messages?"));
+  await ask(one.page, "PING");
+  await one.page.getByText("PONG").last().waitFor();
+  await readAgain;
+  await other.page.getByRole("button", { name: "To the latest message" }).click();
+  await other.page.getByText("PONG").last().waitFor();
+  await expect
+    .poll(async () => {
+      await messages.evaluate((box) => box.scrollTo(0, 0));
+      return first.count();
+    })
+    .toBe(1);
+});

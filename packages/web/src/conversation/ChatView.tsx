@@ -38,6 +38,7 @@ export const ChatView = ({ chatId }: { readonly chatId: string }) => {
     // The button that was pressed goes while the answer comes.
     const goOn = (_begun: Promise<void>): void => focusField(input.current);
     return {
+      editing: conversation.editing,
       edit: (content) => goOn(conversation.edit(content)),
       retry: () => goOn(conversation.retry()),
       resend: () => goOn(conversation.resend()),

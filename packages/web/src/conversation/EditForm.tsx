@@ -1,21 +1,22 @@
-import { type KeyboardEvent, useEffect, useRef, useState } from "react";
+import { type KeyboardEvent, useEffect, useRef } from "react";
 
 interface EditFormProps {
-  readonly content: string;
-  readonly onSave: (content: string) => void;
+  readonly text: string;
+  readonly onChange: (text: string) => void;
+  readonly onSave: () => void;
   readonly onCancel: () => void;
 }
 
 /** The latest message in a field, in its place. */
-export const EditForm = ({ content, onSave, onCancel }: EditFormProps) => {
-  const [text, setText] = useState(content);
+export const EditForm = ({ text, onChange, onSave, onCancel }: EditFormProps) => {
   const field = useRef<HTMLTextAreaElement>(null);
   useEffect(() => {
-    field.current?.focus();
-    field.current?.setSelectionRange(content.length, content.length);
-  }, [content.length]);
+    const { current } = field;
+    current?.focus();
+    current?.setSelectionRange(current.value.length, current.value.length);
+  }, []);
   const save = (): void => {
-    if (text.trim() !== "") onSave(text);
+    if (text.trim() !== "") onSave();
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key === "Escape") onCancel();
@@ -36,7 +37,7 @@ export const EditForm = ({ content, onSave, onCancel }: EditFormProps) => {
         dir="auto"
         aria-label="Edit message"
         value={text}
-        onChange={(event) => setText(event.target.value)}
+        onChange={(event) => onChange(event.target.value)}
         onKeyDown={onKeyDown}
       />
       <div className="dialog-actions">

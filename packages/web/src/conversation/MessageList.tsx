@@ -63,7 +63,7 @@ export const MessageList = ({ turns, hasOlder, loadOlder, actions }: MessageList
   const known = useRef(firstKey);
   const prepended = known.current !== firstKey && rows.some(({ key }) => key === known.current);
   const count = rows.length;
-  const lastKey = turns.at(-1)?.key;
+  const { key: lastKey, own = false } = turns.at(-1) ?? {};
 
   const toEnd = useCallback((): void => {
     stuck.current = true;
@@ -82,8 +82,8 @@ export const MessageList = ({ turns, hasOlder, loadOlder, actions }: MessageList
 
   // A message of one's own is what one wants to see, wherever one was.
   useEffect(() => {
-    if (lastKey !== undefined) toEnd();
-  }, [lastKey, toEnd]);
+    if (lastKey !== undefined && (own || stuck.current)) toEnd();
+  }, [lastKey, own, toEnd]);
 
   const onScroll = (offset: number): void => {
     const handle = list.current;

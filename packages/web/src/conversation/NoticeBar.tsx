@@ -1,5 +1,5 @@
 import { IconButton } from "../ui/IconButton.tsx";
-import { type Notice, notices } from "./notice.ts";
+import type { Notice } from "./notice.ts";
 
 interface NoticeBarProps {
   readonly notice: Notice;
@@ -10,7 +10,7 @@ interface NoticeBarProps {
 export const NoticeBar = ({ notice, onResend, onClose }: NoticeBarProps) => (
   <div className={`notice notice-${notice.kind}`}>
     <p role={notice.kind === "info" ? "status" : "alert"}>{notice.text}</p>
-    {notice.text === notices.uncertain && (
+    {notice.resend === true && (
       <button type="button" className="button small" onClick={onResend}>
         Resend
       </button>

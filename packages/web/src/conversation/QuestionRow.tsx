@@ -1,6 +1,7 @@
 import type { AttachmentSummary } from "@mini-chat/client";
-import { memo, useEffect, useRef, useState } from "react";
+import { memo, useEffect, useRef } from "react";
 import { fullTime } from "../lib/format.ts";
+import { useStore } from "../lib/store.ts";
 import { CopyButton } from "../ui/CopyButton.tsx";
 import { Icon } from "../ui/Icon.tsx";
 import { IconButton } from "../ui/IconButton.tsx";
@@ -16,7 +17,8 @@ interface QuestionRowProps {
 
 /** What the user wrote; the latest can be edited. */
 export const QuestionRow = memo(({ turn, last, actions }: QuestionRowProps) => {
-  const [editing, setEditing] = useState(false);
+  const edit = useStore(actions.editing);
+  const editing = edit?.key === turn.key;
   const opener = useRef<HTMLButtonElement>(null);
   const left = useRef(false);
   useEffect(() => {
@@ -31,15 +33,13 @@ export const QuestionRow = memo(({ turn, last, actions }: QuestionRowProps) => {
     return (
       <div className="question editing">
         <EditForm
-          content={content}
+          text={edit.text}
+          onChange={(text) => actions.editing.set({ key: turn.key, text })}
           onCancel={() => {
             left.current = true;
-            setEditing(false);
+            actions.editing.set(null);
           }}
-          onSave={(next) => {
-            setEditing(false);
-            actions.edit(next);
-          }}
+          onSave={() => actions.edit(edit.text)}
         />
       </div>
     );
@@ -54,7 +54,12 @@ export const QuestionRow = memo(({ turn, last, actions }: QuestionRowProps) => {
       <div className="row-actions">
         <CopyButton text={() => content} label="Copy message" />
         {last && !isRunning(turn) && turn.requestId !== undefined && (
-          <IconButton ref={opener} icon="edit" label="Edit message" onClick={() => setEditing(true)} />
+          <IconButton
+            ref={opener}
+            icon="edit"
+            label="Edit message"
+            onClick={() => actions.editing.set({ key: turn.key, text: content })}
+          />
         )}
       </div>
     </div>

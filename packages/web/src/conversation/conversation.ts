@@ -1,11 +1,19 @@
 import type { Client, SendMessage, Turn } from "@mini-chat/client";
-import type { Store } from "../lib/store.ts";
+import { createStore, type Store } from "../lib/store.ts";
 import type { Quota } from "../quota/quota.ts";
 import { noticeOf } from "./notice.ts";
 import { resolveLast } from "./resolve.ts";
 import { createRunner } from "./runner.ts";
 import { type ConversationState, createTranscript } from "./transcript.ts";
-import { emptyAnswer, isRunning, keepKnown, type Question, type TurnView } from "./turn-view.ts";
+import {
+  type Edit,
+  emptyAnswer,
+  isRunning,
+  joinShown,
+  keepKnown,
+  type Question,
+  type TurnView,
+} from "./turn-view.ts";
 import { createWriting, type Draft, type Writing } from "./writing.ts";
 
 export interface Conversation {
@@ -19,6 +27,8 @@ export interface Conversation {
   /** The message whose delivery is uncertain once more, under the same id: it cannot be answered twice. */
   resend(): Promise<void>;
   retry(): Promise<void>;
+  /** The latest message while it is written anew; when it is refused it is still there. */
+  readonly editing: Store<Edit | null>;
   edit(content: string): Promise<void>;
   removeLast(): Promise<void>;
   stop(): void;
@@ -39,6 +49,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
   const transcript = createTranscript(chatId, client);
   const { state, patch, last } = transcript;
   const writing = createWriting(client, () => Promise.resolve(chatId));
+  const editing = createStore<Edit | null>(null);
   let sent: SendMessage | null = null;
 
   const load = async (): Promise<void> => {
@@ -56,10 +67,13 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
       if (runner.moves() !== seen) return load();
       const resolved = await resolveLast(client, chatId, turns);
       if (runner.moves() !== seen) return load();
-      patch({ status: "ready", problem: null, turns: keepKnown(resolved, state.get().turns), older });
+      const { turns: shown, older: before } = state.get();
+      const joined = joinShown(shown, resolved);
+      const read = keepKnown(joined ?? resolved, shown);
+      patch({ status: "ready", problem: null, turns: read, older: joined === null ? older : before });
       void transcript.cite();
       const latest = resolved.at(-1);
-      if (latest !== undefined && isRunning(latest)) attach(latest);
+      if (latest !== undefined && isRunning(latest)) void attach(latest);
     } catch (problem) {
       if (state.get().status !== "ready") patch({ status: "failed", problem });
     }
@@ -67,9 +81,14 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
 
   const runner = createRunner({ transcript, quota, changed: () => changed(chatId), say, reload: load });
 
-  const attach = ({ key, requestId }: TurnView): void => {
+  const attach = async ({ key, requestId }: TurnView): Promise<void> => {
     if (requestId === undefined || runner.current() !== null) return;
-    runner.follow(key, client.turns.resume(chatId, requestId), false).catch(() => void load());
+    // It may go on elsewhere, and cannot be heard from here: how it ends is looked for again.
+    const again = await runner
+      .follow(key, client.turns.resume(chatId, requestId), false)
+      .then((result) => result.state === "uncertain" && result.reason === "still_running")
+      .catch(() => true);
+    if (again) await load();
   };
 
   const begin = async (turns: readonly TurnView[], next: TurnView, start: () => Turn): Promise<boolean> => {
@@ -81,17 +100,18 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
   const replacement = (turn: TurnView, question: Question | undefined): TurnView => ({
     key: crypto.getRandomValues(new Uint32Array(2)).join("-"),
     requestId: undefined,
+    own: true,
     question,
     answer: { ...emptyAnswer("waiting"), model: turn.answer.model },
   });
 
-  const revise = async (content: string | null): Promise<void> => {
+  const revise = async (content: string | null): Promise<boolean> => {
     const turn = last();
     const requestId = turn?.requestId;
-    if (turn === undefined || requestId === undefined || runner.current() !== null) return;
+    if (turn === undefined || requestId === undefined || runner.current() !== null) return false;
     const question =
       content === null || turn.question === undefined ? turn.question : { ...turn.question, content };
-    await begin(state.get().turns.slice(0, -1), replacement(turn, question), () =>
+    return begin(state.get().turns.slice(0, -1), replacement(turn, question), () =>
       content === null
         ? client.turns.retry(chatId, requestId, { on_disconnect: "continue" })
         : client.turns.edit(chatId, requestId, { content, on_disconnect: "continue" }),
@@ -106,7 +126,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
     const turn = client.send(chatId, message);
     const { requestId } = turn;
     sent = { ...message, request_id: requestId };
-    const next = { key: requestId, requestId, question, answer: emptyAnswer("waiting") };
+    const next = { key: requestId, requestId, own: true, question, answer: emptyAnswer("waiting") } as const;
     return begin(turns, next, () => turn);
   };
 
@@ -137,8 +157,13 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
       }
       await transmit(sent, state.get().turns.slice(0, -1), turn.question);
     },
-    retry: () => revise(null),
-    edit: (content) => revise(content),
+    retry: async () => {
+      await revise(null);
+    },
+    editing,
+    edit: async (content) => {
+      if (await revise(content)) editing.set(null);
+    },
     removeLast: async () => {
       const requestId = last()?.requestId;
       if (requestId === undefined) return;

@@ -1,4 +1,4 @@
-import { ApiError, isInProgress, type Period, type QuotaStatus } from "@mini-chat/client";
+import { ApiError, isInProgress, type Period, type QuotaStatus, type UncertainTurn } from "@mini-chat/client";
 import { resetTime } from "../lib/format.ts";
 import { problemText } from "../lib/problem.ts";
 
@@ -6,6 +6,8 @@ import { problemText } from "../lib/problem.ts";
 export interface Notice {
   readonly kind: "info" | "warning" | "error";
   readonly text: string;
+  /** The message can be sent again, under the same id. */
+  readonly resend?: true;
 }
 
 export const notices = {
@@ -13,6 +15,12 @@ export const notices = {
   inProgress: "A response is already in progress for this message. Please wait.",
   recovered: "Recovered a previously completed response.",
 } as const;
+
+export const uncertain: Notice = { kind: "warning", text: notices.uncertain, resend: true };
+
+/** Of a turn that was not begun here and whose end was not seen. */
+export const elsewhere = (reason: UncertainTurn["reason"]): Notice =>
+  reason === "still_running" ? { kind: "warning", text: notices.inProgress } : uncertain;
 
 const exhausted = (status: QuotaStatus | null): Period | undefined =>
   status?.tiers
@@ -42,9 +50,9 @@ export const noticeOf = (error: unknown, status: QuotaStatus | null): Notice => 
 const failures: Readonly<Record<string, string>> = {
   provider_timeout: "The model took too long.",
   rate_limited: "The model is busy right now.",
-  provider_unavailable: "The model is not available right now.",
+  web_search_calls_exceeded: "The answer wanted to search the web too often.",
+  code_interpreter_calls_exceeded: "The answer wanted to run code too often.",
   context_length_exceeded: "The chat has grown too long for this model.",
-  content_filtered: "The model declined to answer this.",
   orphan_timeout: "The answer was lost on the server.",
 };
 

@@ -1,7 +1,7 @@
-import { isInProgress, type Turn, type TurnResult } from "@mini-chat/client";
+import { hasCode, isInProgress, type Turn, type TurnResult } from "@mini-chat/client";
 import type { Quota } from "../quota/quota.ts";
 import { followTurn } from "./follow.ts";
-import { noticeOf, notices } from "./notice.ts";
+import { elsewhere, noticeOf, notices, uncertain } from "./notice.ts";
 import type { Transcript } from "./transcript.ts";
 import type { Answer, TurnView } from "./turn-view.ts";
 
@@ -37,7 +37,7 @@ export const createRunner = ({ transcript, quota, changed, say, reload }: Runner
   const tell = (result: TurnResult, own: boolean): void => {
     // Of a turn that was looked up here the reader never missed anything.
     const recovered = own && last()?.answer.recovered === true;
-    if (result.state === "uncertain") patch({ notice: { kind: "warning", text: notices.uncertain } });
+    if (result.state === "uncertain") patch({ notice: own ? uncertain : elsewhere(result.reason) });
     else if (recovered) patch({ notice: { kind: "info", text: notices.recovered } });
     say(result.state === "completed" ? "The answer is complete." : "The answer has ended.");
     quota.refresh();
@@ -70,8 +70,10 @@ export const createRunner = ({ transcript, quota, changed, say, reload }: Runner
       try {
         return await follow(next.key, start(), true);
       } catch (error) {
-        patch({ turns: before, notice: noticeOf(error, quota.status.get()) });
-        if (isInProgress(error)) await reload();
+        // The message arrived before: the chat says what became of it, unless it is still being answered.
+        const arrived = hasCode(error, "request_id_conflict") && !isInProgress(error);
+        patch({ turns: before, notice: arrived ? null : noticeOf(error, quota.status.get()) });
+        if (arrived || isInProgress(error)) await reload();
         else quota.refresh();
         return null;
       }

@@ -21,7 +21,7 @@ export interface Transcript {
   last(): TurnView | undefined;
   readPage(cursor?: string): Promise<{ turns: readonly TurnView[]; older: string | null }>;
   loadOlder(): Promise<void>;
-  /** Lists of messages leave sources out; a chat that is not too long is asked for them once, as a whole. */
+  /** Lists of messages leave sources out; a chat that is not too long is asked for them as a whole, once for each newest answer. */
   cite(): Promise<void>;
   /** Shown at once, and taken back when the server refuses it. */
   react(messageId: string, reaction: "like" | "dislike" | null): Promise<void>;
@@ -38,11 +38,21 @@ export const createTranscript = (chatId: string, client: Client): Transcript => 
     notice: null,
   });
   let loadingOlder = false;
-  let cited = false;
+  let sources: Awaited<ReturnType<typeof sourcesOf>> = null;
+  let citedTo: string | undefined;
 
   const patch = (change: Partial<ConversationState>): void => state.set({ ...state.get(), ...change });
   const replaceTurn = (key: string, change: (turn: TurnView) => TurnView): void =>
     patch({ turns: state.get().turns.map((turn) => (turn.key === key ? change(turn) : turn)) });
+
+  const withSources = (turns: readonly TurnView[]): readonly TurnView[] =>
+    turns.map((turn) => {
+      const { messageId, citations } = turn.answer;
+      const found = messageId === undefined ? undefined : sources?.get(messageId);
+      return found === undefined || citations.length > 0
+        ? turn
+        : { ...turn, answer: { ...turn.answer, citations: found } };
+    });
 
   const readPage: Transcript["readPage"] = async (cursor) => {
     const page = await client
@@ -52,7 +62,7 @@ export const createTranscript = (chatId: string, client: Client): Transcript => 
       })
       .page();
     const messages: readonly Message[] = page.items.toReversed();
-    return { turns: turnsOf(messages), older: page.page_info.next_cursor };
+    return { turns: withSources(turnsOf(messages)), older: page.page_info.next_cursor };
   };
 
   return {
@@ -73,19 +83,16 @@ export const createTranscript = (chatId: string, client: Client): Transcript => 
       }
     },
     cite: async () => {
-      if (cited) return;
-      cited = true;
-      const sources = await sourcesOf(client, chatId).catch(() => null);
-      if (sources === null) return;
-      patch({
-        turns: state.get().turns.map((turn) => {
-          const { messageId, citations } = turn.answer;
-          const found = messageId === undefined ? undefined : sources.get(messageId);
-          return found === undefined || citations.length > 0
-            ? turn
-            : { ...turn, answer: { ...turn.answer, citations: found } };
-        }),
-      });
+      const newest = state.get().turns.at(-1)?.answer.messageId;
+      if (newest === undefined || newest === citedTo) return;
+      citedTo = newest;
+      try {
+        sources = await sourcesOf(client, chatId);
+        patch({ turns: withSources(state.get().turns) });
+      } catch {
+        // Looked for again when the chat is read again.
+        citedTo = undefined;
+      }
     },
     react: async (messageId, reaction) => {
       const turn = state.get().turns.find(({ answer }) => answer.messageId === messageId);

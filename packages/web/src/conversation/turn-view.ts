@@ -49,6 +49,15 @@ export interface TurnView {
   /** Undefined while the older page that holds it has not been read. */
   readonly question: Question | undefined;
   readonly answer: Answer;
+  /** Begun on this page. */
+  readonly own?: true;
+}
+
+/** The latest message while it is written anew. */
+export interface Edit {
+  /** Of its turn. */
+  readonly key: string;
+  readonly text: string;
 }
 
 export const isRunningState = (state: AnswerState): boolean =>
@@ -113,6 +122,15 @@ export const joinTurns = (older: readonly TurnView[], newer: readonly TurnView[]
   if (seam === undefined || last === undefined || last.requestId !== seam.requestId)
     return [...older, ...newer];
   return [...older.slice(0, -1), { ...seam, question: seam.question ?? last.question }, ...rest];
+};
+
+/** The newest turns, read again, behind the older ones that are shown; null when turns between them were not read. */
+export const joinShown = (
+  shown: readonly TurnView[],
+  newest: readonly TurnView[],
+): readonly TurnView[] | null => {
+  const seam = shown.findIndex(({ requestId }) => requestId === newest[0]?.requestId);
+  return seam === -1 ? null : joinTurns(shown.slice(0, seam + 1), newest);
 };
 
 /** What was read again, with what is only known here of the same answers: tools, sources, how it came about. */
