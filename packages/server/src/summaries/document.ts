@@ -16,11 +16,12 @@ import { unreadableVerdict } from "../outbox/unreadable.ts";
 import type { PolicyService } from "../policy/service.ts";
 import type { ModelEntry, PolicySnapshot } from "../policy/snapshot.ts";
 import type { LlmProvider, ProviderPart, ProviderRequest, ProviderTarget } from "../providers/contract.ts";
+import { isAbsurdUsage, knownUsage } from "../quota/usage.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { systemUsageEvent } from "../usage/event.ts";
 import { documentInstructions, documentRequest, readDocumentSummary } from "./document-text.ts";
-import { summaryFailure } from "./failure.ts";
+import { reportAbsurdUsage, summaryFailure } from "./failure.ts";
 import { cheapestFirst } from "./model.ts";
 
 export interface DocumentSummaryDeps {
@@ -93,6 +94,7 @@ const summarize = async (deps: DocumentSummaryDeps, task: Task, signal: AbortSig
   const { model, target, input } = await inputFor(deps, task, document, userId);
   const request = requestOf(task, userId, model, input);
   const { content, usage } = await deps.adapterOf(target).complete(request, target, signal);
+  if (isAbsurdUsage(usage)) reportAbsurdUsage(deps, ids(task));
   // Its time is over, and the next delivery may have begun.
   signal.throwIfAborted();
   const text = readDocumentSummary(content, document.providerFileId);
@@ -110,7 +112,7 @@ const summarize = async (deps: DocumentSummaryDeps, task: Task, signal: AbortSig
         systemTaskType: "doc_summary_generation",
         model: model.id,
         selectedModel: model.id,
-        usage,
+        usage: knownUsage(usage),
         timestamp: at,
       }),
     );

@@ -1,6 +1,8 @@
 import type { Verdict } from "../outbox/message.ts";
 import { errorText } from "../outbox/settle.ts";
 import { ProviderError } from "../providers/contract.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 
 /** How soon a call is tried again that our own caps or the open breaker kept back. */
 const withheldMs = 5_000;
@@ -26,4 +28,13 @@ export const summaryFailure = (error: unknown): SummaryFailure => {
       ? { kind: "retry", error: text, afterMs: withheldMs, counted: false }
       : { kind: "retry", error: text },
   };
+};
+
+/** Somebody should hear of a provider whose counts cannot be; the summary is kept all the same (quota.md §1.3). */
+export const reportAbsurdUsage = (
+  { metrics, logger }: { readonly metrics: Metrics; readonly logger: Logger },
+  facts: object,
+): void => {
+  metrics.count("credits_overflow");
+  logger.error(facts, "the provider reported impossible usage for a summary; it counts as unknown");
 };

@@ -8,6 +8,7 @@ import {
   type ProviderTarget,
   type ProviderUsage,
 } from "../providers/contract.ts";
+import { isAbsurdUsage, knownUsage } from "../quota/usage.ts";
 import { readSummary } from "./output.ts";
 import { inputRoom, paragraphsOf, promptTokens, type SummaryPrompt, summaryPrompt } from "./prompt.ts";
 
@@ -27,8 +28,10 @@ export interface SummaryCall {
 
 export interface GeneratedSummary {
   readonly text: string;
-  /** Of all calls together; null when the provider reported none. */
+  /** Of all calls together; null when the provider reported none that can be. */
   readonly usage: ProviderUsage | null;
+  /** Some call came with counts that cannot be (quota.md §1.3). */
+  readonly absurdUsage: boolean;
   readonly calls: number;
   /** Messages no call had room for, the oldest. */
   readonly left: number;
@@ -65,13 +68,15 @@ export const generateSummary = async (
   for (const part of parts.slice(0, -maxParts)) budget.left += part.length;
   let text = previous;
   let usage: ProviderUsage | null = null;
+  let absurdUsage = false;
   for (const part of taken) {
     const answer = await condense(call, part, text, budget);
     text = answer.text;
-    usage = addUsage(usage, answer.usage);
+    usage = addUsage(usage, knownUsage(answer.usage));
+    absurdUsage ||= isAbsurdUsage(answer.usage);
   }
   if (text === null || taken.length === 0) throw new EmptySummaryError("there is nothing to summarise");
-  return { text, usage, calls: budget.calls, left: budget.left };
+  return { text, usage, absurdUsage, calls: budget.calls, left: budget.left };
 };
 
 interface Budget {

@@ -9,7 +9,7 @@ import { type LlmProvider, ProviderError, type ProviderTarget } from "../provide
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { type CommitDeps, commitSummary } from "./commit.ts";
-import { summaryFailure } from "./failure.ts";
+import { reportAbsurdUsage, summaryFailure } from "./failure.ts";
 import { EmptySummaryError, generateSummary, PromptTooLongError, type SummaryCall } from "./generate.ts";
 import { summaryModel } from "./model.ts";
 import { builtInInstructions } from "./prompt.ts";
@@ -84,6 +84,7 @@ const summarise = async (deps: SummaryDeps, task: Task, signal: AbortSignal): Pr
   // Its time is over, and the next delivery may have begun.
   signal.throwIfAborted();
   deps.metrics.count("thread_summary_execution", { result: "success" });
+  if (generated.absurdUsage) reportAbsurdUsage(deps, ids(task));
   const outcome = await commitSummary(deps, {
     thread: task,
     systemRequestId: task.systemRequestId,

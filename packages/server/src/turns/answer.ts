@@ -1,6 +1,6 @@
 import type { ProviderEvent, ProviderOutcome, ToolName } from "../providers/contract.ts";
+import { knownUsage } from "../quota/usage.ts";
 import type { CancelReason, Terminal, ToolCounts, TurnErrorCode } from "./turn.ts";
-import { knownUsage } from "./usage.ts";
 
 /** Tool calls a message may start (turns.md §8). */
 export interface ToolLimits {

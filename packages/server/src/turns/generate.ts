@@ -1,4 +1,5 @@
 import type { LlmProvider, ProviderEvent, ProviderOutcome, ToolName } from "../providers/contract.ts";
+import { isAbsurdUsage } from "../quota/usage.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { Answer, terminalOf } from "./answer.ts";
@@ -8,7 +9,6 @@ import type { RunningTurn } from "./running.ts";
 import { createToolClock, type ToolClock } from "./tool-calls.ts";
 import { toolDetails } from "./tool-details.ts";
 import { abortTrigger, type Terminal, type ToolCounts } from "./turn.ts";
-import { isAbsurdUsage } from "./usage.ts";
 
 export interface GenerateDeps {
   readonly adapter: Pick<LlmProvider, "stream">;

@@ -127,6 +127,10 @@ const asSendRefusal = (error: unknown): unknown =>
     ? new AppError("forbidden", { title: "Forbidden", detail: error.message })
     : error;
 
+/** A failed, cancelled, replaced or deleted turn has this id (turns.md §6). */
+export const usedBefore = (): AppError =>
+  new AppError("request_id_conflict", { detail: "This request_id was used before." });
+
 /** Row 6: returns for a turn to replay, throws for every other existing one. */
 export const refuseUnlessReplay = (
   apiRoot: string,
@@ -140,10 +144,10 @@ export const refuseUnlessReplay = (
     });
   }
   if (turn.state === "completed" && !turn.deleted) return;
-  const running = turn.state === "running" && !turn.deleted;
+  if (turn.state !== "running" || turn.deleted) throw usedBefore();
   throw new AppError("request_id_conflict", {
-    detail: running ? "A turn with this request_id is running." : "This request_id was used before.",
-    ...(running ? { headers: { location: `${apiRoot}/chats/${chatId}/turns/${turn.requestId}` } } : {}),
+    detail: "A turn with this request_id is running.",
+    headers: { location: `${apiRoot}/chats/${chatId}/turns/${turn.requestId}` },
   });
 };
 

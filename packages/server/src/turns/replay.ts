@@ -9,7 +9,7 @@ import type { TurnLookup } from "./store.ts";
 /**
  * Plays a completed turn again from what is stored (turns.md §6). Reads only: nothing in this module
  * can reach quota, outbox, audit or a provider. `liveAttachments` tells which cited attachments
- * still exist; citations of others are left out.
+ * still exist; citations of others are left out. Null when the turn was deleted or replaced since it was found.
  */
 export const replayEvents = async (
   deps: { readonly db: Queryable; readonly liveAttachments: LiveAttachments },
@@ -17,10 +17,10 @@ export const replayEvents = async (
   chatId: string,
   turn: Pick<TurnLookup, "requestId" | "assistantMessageId" | "effectiveModel">,
   selectedModel: string,
-): Promise<readonly StreamEvent[]> => {
+): Promise<readonly StreamEvent[] | null> => {
   invariant(turn.assistantMessageId !== null, "a completed turn has its message");
   const answer = await findAnswer(deps.db, tenantId, chatId, turn.assistantMessageId);
-  invariant(answer !== null, "the message of a completed turn is stored");
+  if (answer === null) return null;
   const effectiveModel = turn.effectiveModel ?? selectedModel;
   const chat = { tenantId, chatId };
   const citations = await liveCitations(deps.liveAttachments, chat, answer.citations ?? []);

@@ -102,7 +102,7 @@ const resume = async (
   const turn = await findTurnForResume(deps.db, actor.tenantId, chatId, requestId);
   // What was deleted or replaced is not told again, though its log may still be there.
   if (turn === null || turn.deleted) {
-    throw new AppError("turn_not_found", { detail: "This chat has no such turn." });
+    throw noSuchTurn();
   }
   const open = (onSilence: () => void): SseWriter =>
     openSse(reply, { silenceMs: deps.silenceMs, stalledMs: deps.stalledMs, onSilence });
@@ -122,10 +122,13 @@ const resume = async (
     turn.state === "completed"
       ? await replayEvents(deps, actor.tenantId, chatId, turn, model)
       : unloggedFailure(turn, turn.state);
+  if (events === null) throw noSuchTurn();
   const client = open(() => {});
   client.write(events.map((event) => encodeEvent(event)).join(""));
   client.end();
 };
+
+const noSuchTurn = (): AppError => new AppError("turn_not_found", { detail: "This chat has no such turn." });
 
 /** Counted apart from the turns: who only reads must not keep anybody from sending. */
 const refuseTooMany = ({ maxActiveStreams, readers }: ResumeRoutesDeps): void => {

@@ -10,7 +10,7 @@ import { uuidV4 } from "../lib/id.ts";
 import { type CancelDeps, cancelTurn } from "./cancel.ts";
 import { answerRefusals, turnStream } from "./event-schemas.ts";
 import { encodeEvent } from "./grammar.ts";
-import { type Preflight, type PreflightDeps, preflight, type SendRequest } from "./preflight.ts";
+import { type Preflight, type PreflightDeps, preflight, type SendRequest, usedBefore } from "./preflight.ts";
 import { replayEvents } from "./replay.ts";
 import { begin, type ServeDeps, serveTurn } from "./serve.ts";
 import { findTurnStatus, type TurnStatusRow } from "./store.ts";
@@ -163,6 +163,7 @@ const replay = async (
 ): Promise<void> => {
   const { tenantId } = request.actor;
   const events = await replayEvents(deps, tenantId, send.chatId, found.turn, found.selectedModel);
+  if (events === null) throw usedBefore();
   deps.metrics.count("stream_replay", { reason: "idempotent_completed" });
   const client = openSse(reply, { silenceMs: deps.silenceMs, stalledMs: deps.stalledMs });
   client.write(events.map((event) => encodeEvent(event)).join(""));

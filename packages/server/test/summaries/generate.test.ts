@@ -86,7 +86,7 @@ const upTo = (from: number, to: number): number[] => Array.from({ length: to - f
 test("one call, without tools, by the model's own limits and in the task's name (step 7)", async () => {
   const { call, asked } = calling(["<summary>short</summary>"]);
   const generated = await generateSummary(call, thread(4), null);
-  expect(generated).toEqual({ text: "short", usage: usage(100), calls: 1, left: 0 });
+  expect(generated).toEqual({ text: "short", usage: usage(100), absurdUsage: false, calls: 1, left: 0 });
   expect(asked).toEqual([
     expect.objectContaining({
       model: "m-1",

@@ -328,6 +328,36 @@ test("a call that the open breaker keeps back is no attempt: the summary is made
   }
 });
 
+test.each([
+  ["a text", "700"],
+  ["a fraction", 700.5],
+  ["less than nothing", -700],
+  ["more than there can be", 10_000_001],
+])(
+  "usage that cannot be, %s, counts as unknown: one call, one summary, one event (quota.md §1.3)",
+  async (_what, tokens) => {
+    const events = systemUsage(app).length;
+    const overflows = await total(app, "credits_overflow_total");
+    const chatId = await app.createChat();
+    app.simulator.setSummary({
+      http_status: 200,
+      http_body: {
+        id: "resp_1",
+        status: "completed",
+        output: [{ type: "message", content: [{ type: "output_text", text: "<summary>kept</summary>" }] }],
+        usage: { input_tokens: tokens, output_tokens: 90 },
+      },
+    });
+    await converse(chatId, 1, 5);
+    await eventually(async () => (await storedSummary(app, chatId)) !== undefined);
+    await summariesSettled(app);
+    await eventually(() => systemUsage(app).length > events);
+    expect(summaryCalls(app)).toHaveLength(1);
+    expect(systemUsage(app).slice(events)).toMatchObject([{ usage: null }]);
+    expect(await total(app, "credits_overflow_total")).toBe(overflows + 1);
+  },
+);
+
 test("a call that takes too long is a time-out, and is made again", async () => {
   const own = await summaryApp({
     config: { ...catalog(smallModel()), egress: { non_streaming_timeout_secs: 1 } },

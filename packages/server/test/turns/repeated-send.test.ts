@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { startTestApp, type TestApp } from "../support/app.ts";
+import { eventually, startTestApp, type TestApp } from "../support/app.ts";
 import { modelEntry } from "../support/config.ts";
 import { textOf } from "../support/stream.ts";
 import { attach, everything, turnRow } from "./support.ts";
@@ -236,4 +236,31 @@ describe("§23.2 a running turn", () => {
     });
     await release();
   });
+});
+
+test("a turn that is deleted between the two reads of its repetition is a used id, no fault (§6)", async () => {
+  const { chatId, body } = await send("PING");
+  const holder = await app.db.pool.connect();
+  try {
+    await holder.query("begin");
+    await holder.query("lock table messages in access exclusive mode");
+    const repeated = app.send(chatId, body);
+    await eventually(async () => {
+      const { rows } = await app.db.query(
+        `select from pg_locks
+         where relation = 'messages'::regclass
+           and not granted
+           and database = (select oid from pg_database where datname = current_database())`,
+      );
+      return rows.length > 0;
+    });
+    await holder.query("update chat_turns set deleted_at = now() where chat_id = $1", [chatId]);
+    await holder.query("update messages set deleted_at = now() where chat_id = $1", [chatId]);
+    await holder.query("commit");
+    const answer = await repeated;
+    expect(answer.status).toBe(409);
+    expect(await answer.problem()).toMatchObject({ code: "request_id_conflict" });
+  } finally {
+    holder.release();
+  }
 });

@@ -1,10 +1,10 @@
 import type { ProviderUsage } from "../providers/contract.ts";
-import { isKnownUsage, isValidUsage } from "../quota/settle.ts";
+import { isKnownUsage, isValidUsage } from "./settle.ts";
 
 const counter = (tokens: number): number => (Number.isSafeInteger(tokens) && tokens > 0 ? tokens : 0);
 
 /**
- * What a turn is billed, stored and shown with: null unless the provider reported something that can be
+ * What a turn or a system task is billed, stored and shown with: null unless the provider reported something that can be
  * (quota.md §7.1). Counters beside input and output are telemetry and lose what is impossible.
  */
 export const knownUsage = (usage: ProviderUsage | null): ProviderUsage | null =>
