@@ -1,6 +1,7 @@
 import type { TenantId } from "../auth/actor.ts";
-import type { Queryable, Result, Statement, Timestamp } from "../db/pool.ts";
+import type { Queryable, Statement, Timestamp } from "../db/pool.ts";
 import type { Tx } from "../db/tx.ts";
+import { markedAtOnce } from "./summary-store.ts";
 
 /** What a retry, an edit or a delete of a turn does to `messages` (turns.md §15). */
 
@@ -55,9 +56,21 @@ const uncompress: Statement = {
     where chat_id = $1
       and tenant_id = $2
       and is_compressed
-      and deleted_at is null`,
+      and deleted_at is null
+      and id = any (array(
+        select id
+        from messages
+        where chat_id = $1
+          and tenant_id = $2
+          and is_compressed
+          and deleted_at is null
+        limit $3
+      ))`,
 };
 
 /** Gives the messages of a deleted summary back to the context, in the transaction that deleted it. */
-export const uncompressMessages = (tx: Tx, tenantId: TenantId, chatId: string): Promise<Result<never>> =>
-  tx.query(uncompress, [chatId, tenantId]);
+export const uncompressMessages = async (tx: Tx, tenantId: TenantId, chatId: string): Promise<void> => {
+  for (let given = markedAtOnce; given === markedAtOnce; ) {
+    given = (await tx.query(uncompress, [chatId, tenantId, markedAtOnce])).rowCount;
+  }
+};

@@ -164,12 +164,19 @@ const citationsOf = (
   ];
 };
 
-/** The passages are a message of their own, right before the question: both stay whole. */
+/**
+ * The passages are a message of their own, right before the question: both stay whole. What stands before them is
+ * the same whether any were found or not.
+ */
 const withPassages = (request: ProviderRequest, passages: readonly Excerpt[]): ProviderRequest => {
   const question = request.messages.at(-1);
-  if (passages.length === 0 || question === undefined) return request;
+  if (question === undefined) return request;
+  const before = request.messages.slice(0, -1).map(withoutMarkers);
   const quoted: ProviderMessage = { role: "user", content: [{ text: renderExcerpts(passages) }] };
-  return { ...request, messages: [...request.messages.slice(0, -1).map(withoutMarkers), quoted, question] };
+  return {
+    ...request,
+    messages: passages.length === 0 ? [...before, question] : [...before, quoted, question],
+  };
 };
 
 const marker = /\s?\[cite:[\d\s,]{1,40}\]/g;

@@ -3,8 +3,14 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { TenantId } from "../../src/auth/actor.ts";
 import type { Queryable, Statement } from "../../src/db/pool.ts";
 import { inTransaction, type Tx } from "../../src/db/tx.ts";
+import { uncompressMessages } from "../../src/messages/mutation-store.ts";
 import { findPriorContextTokens, findRecentMessages } from "../../src/messages/store.ts";
-import { compressRange, findNewestMessages, loadRange } from "../../src/messages/summary-store.ts";
+import {
+  compressRange,
+  findNewestMessages,
+  loadRange,
+  markedAtOnce,
+} from "../../src/messages/summary-store.ts";
 import { findFrontier, findSummary } from "../../src/summaries/store.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -113,13 +119,53 @@ describe("what a turn and a summary read of a chat of any length", () => {
     ["the size of the last answer", 2, (db) => findPriorContextTokens(db, tenantId, chatId)],
     ["the end of the chat", 6, (db) => findNewestMessages(db, tenantId, chatId, 6)],
     ["a range", behind, (db) => loadRange(db, range, { maxChars: 10, limit: 1_000 })],
-    ["a range to be marked", behind, (db) => compressRange(db as Tx, range, { messages: [], total: 0 })],
+    [
+      "a range to be marked, found and written",
+      2 * behind,
+      (db) => compressRange(db as Tx, range, { messages: [], total: 0 }),
+    ],
   ])("%s", async (_name, atMost, work) => {
     const { rows, nodes } = await visited(work);
     expect(rows).toBeGreaterThan(0);
     expect(rows).toBeLessThanOrEqual(atMost);
     for (const node of nodes) expect(node).toMatch(/^(?:Index|Bitmap Heap) /);
   });
+});
+
+test("a range larger than one statement marks is marked whole, and given back whole", async () => {
+  const { db } = database;
+  const long = { tenantId, chatId: randomUUID() };
+  const size = 2 * markedAtOnce + 500;
+  await db.query("insert into chats (id, tenant_id, user_id, model) values ($1, $2, $3, 'm')", [
+    long.chatId,
+    tenantId,
+    randomUUID(),
+  ]);
+  await db.query(
+    `insert into messages (id, tenant_id, chat_id, request_id, role, content, created_at)
+     select gen_random_uuid(), $1, $2, gen_random_uuid(), 'user', 'word', now() - interval '1 day' + n * interval '1 second'
+     from generate_series(1, $3::int) as n`,
+    [tenantId, long.chatId, size],
+  );
+  const [newest] = await findNewestMessages(db, tenantId, long.chatId, 1);
+  if (newest === undefined) throw new Error("no messages");
+  const whole = { ...long, after: null, upTo: newest };
+  const loaded = await loadRange(db, whole, { maxChars: 0, limit: 10 });
+  const marked = async (): Promise<number> =>
+    Number(
+      (
+        await db.query<{ n: bigint }>(
+          "select count(*) as n from messages where chat_id = $1 and is_compressed",
+          [long.chatId],
+        )
+      ).rows[0]?.n,
+    );
+  expect(await inTransaction(db, (tx) => compressRange(tx, whole, loaded))).toBe(true);
+  expect(await marked()).toBe(size);
+  await inTransaction(db, (tx) => uncompressMessages(tx, tenantId, long.chatId));
+  expect(await marked()).toBe(0);
+  await db.query("update messages set deleted_at = now() where id = $1", [newest.id]);
+  expect(await inTransaction(db, (tx) => compressRange(tx, whole, loaded))).toBe(false);
 });
 
 test("another tenant finds nothing by the id of the chat", async () => {

@@ -134,13 +134,16 @@ describe("documents of a provider without storage (docs/retrieval.md)", () => {
     expect(messagesSent()).toEqual([question]);
   });
 
-  test("whose search fails let the turn go on", async () => {
+  test("whose search fails let the turn go on, with the same context before the question", async () => {
     await uploaded(app, chatId, "document", { text: lease });
+    app.simulator.enqueue({ events: [{ text: "In March [cite:1]." }] });
+    await askAbout(app, chatId, question);
     await app.database.db.query("alter table local_chunks rename to local_chunks_away");
     try {
       const { events } = await askAbout(app, chatId, question);
       expect(textOf(events)).toBe("Hello from the simulator.");
       expect(events[2]?.data["details"]).toEqual({ files_searched: 0 });
+      expect(messagesSent()).toEqual([question, "In March.", question]);
     } finally {
       await app.database.db.query("alter table local_chunks_away rename to local_chunks");
     }
