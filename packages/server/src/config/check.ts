@@ -253,6 +253,11 @@ const warn: Rule = (config) => [
     ),
   ]),
   ...unless(
+    config.tracing.otlp_endpoint === null,
+    "tracing.otlp_endpoint",
+    "has no effect: there are no spans yet",
+  ),
+  ...unless(
     config.auth.disabled || config.auth.mode !== "static" || config.auth.tokens.length > 0,
     "auth.tokens",
     "is empty: every request will be refused",

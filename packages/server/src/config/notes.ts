@@ -121,7 +121,7 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
     fallback: "`mini_chat`",
   },
   "tracing.otlp_endpoint": {
-    effect: "where spans are sent; `null` = nowhere",
+    effect: "where spans are to be sent; there are none yet, so it has no effect",
     valid: `${httpUrl} or \`null\``,
   },
   "tracing.sample_ratio": "part of the requests that is traced",

@@ -231,6 +231,11 @@ describe("doubtful, but allowed", () => {
       },
       ["providers.p.timeouts.idle_timeout_secs", "providers.p.timeouts.upload_timeout_secs"],
     ],
+    [
+      "spans that nobody makes",
+      { "tracing.otlp_endpoint": "http://localhost:4318" },
+      ["tracing.otlp_endpoint"],
+    ],
     ["nobody has a token", { "auth.tokens": [] }, ["auth.tokens"]],
     [
       "the development token on a public address",
