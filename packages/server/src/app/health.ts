@@ -7,7 +7,7 @@ import { type QueueKind, queueSettings } from "../outbox/queue.ts";
 import { readDepth } from "../outbox/store.ts";
 
 export interface AppHealthDeps {
-  readonly config: Pick<Config, "outbox">;
+  readonly config: Pick<Config, "outbox" | "instance_lease_secs">;
   readonly db: Db;
   readonly isDraining: () => boolean;
   readonly policyLoaded: () => boolean;
@@ -19,6 +19,18 @@ const workerSilenceSecs = 60;
 const oldUsageDeadSecs = 3_600;
 const oldPendingSecs = 300;
 
+/** Less than the second a check may take. */
+const patienceMs = 900;
+
+/** False when the answer takes longer than that. */
+const inTime = async (answer: Promise<boolean>): Promise<boolean> => {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, patienceMs, false);
+  });
+  return Promise.race([answer, late]).finally(() => clearTimeout(timer));
+};
+
 /** Readiness and the degradations of ops.md §4. */
 export const createAppHealth = (deps: AppHealthDeps): Health => {
   const { config, db, isDraining, policyLoaded } = deps;
@@ -28,9 +40,9 @@ export const createAppHealth = (deps: AppHealthDeps): Health => {
     return null;
   };
   health.registerReadiness("database", ping, { failures: 2 });
-  // A database that does not answer is the other check's matter, which tolerates one miss.
+  // A database that refuses or is slow is the other check's matter, which tolerates one miss.
   health.registerReadiness("migrations", async () =>
-    (await isBehind(db).catch(() => false)) ? "schema behind" : null,
+    (await inTime(isBehind(db).catch(() => false))) ? "schema behind" : null,
   );
   health.registerReadiness("draining", () => (isDraining() ? "draining" : null));
   health.registerReadiness("policy", () => (policyLoaded() ? null : "not loaded yet"), {
@@ -55,7 +67,9 @@ export const createAppHealth = (deps: AppHealthDeps): Health => {
     return late.length === 0 ? null : `events wait too long in ${late.map(({ queue }) => queue).join(", ")}`;
   });
   health.registerDegradation("workers", async () =>
-    (await countLiveWorkers(db, workerSilenceSecs)) === 0 ? "no live worker instance" : null,
+    (await countLiveWorkers(db, Math.max(workerSilenceSecs, config.instance_lease_secs))) === 0
+      ? "no live worker instance"
+      : null,
   );
   return health;
 };

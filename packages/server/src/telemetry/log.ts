@@ -17,8 +17,8 @@ export interface Logger {
   readonly warn: Write;
   readonly error: Write;
   readonly critical: Write;
-  /** The same log with these fields on every line. */
-  child(fields: object): Logger;
+  /** The same log with these fields on every line; with a level, it writes from that on whatever is configured. */
+  child(fields: object, level?: LogLevel): Logger;
 }
 
 const levels = { debug: 20, info: 30, warn: 40, error: 50, critical: 60 } as const;
@@ -75,7 +75,8 @@ const wrap = (sink: pino.Logger<keyof typeof levels>): Logger => {
     warn: at("warn"),
     error: at("error"),
     critical: at("critical"),
-    child: (fields) => wrap(sink.child(cleanFields(fields))),
+    child: (fields, level) =>
+      wrap(sink.child(cleanFields(fields), level === undefined ? undefined : { level })),
   };
 };
 

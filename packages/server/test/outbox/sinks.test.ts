@@ -28,6 +28,20 @@ describe("log sink (policy.md §13)", () => {
     expect(lines).toMatchObject([{ level: "debug" }]);
   });
 
+  it.each(["warn", "error", "critical"] as const)(
+    "writes with log.level %s too: the line is the delivery",
+    async (level) => {
+      const quiet = createLogger(
+        { level, format: "json" },
+        { version: "1", instance_id: "i", role: "all" },
+        { write: (line) => lines.push(JSON.parse(line)) },
+      );
+      quiet.info({}, "not written");
+      await createLogSink(quiet).publish([delivery(1)], never);
+      expect(lines).toMatchObject([{ level: "info", event: { number: 1 } }]);
+    },
+  );
+
   it("leaves out what users and models wrote (ops.md §6)", async () => {
     const texts = { prompt: "planted prompt", response: "planted response" };
     const attachments = [{ filename: "planted.pdf", doc_summary: "planted summary" }];
