@@ -71,7 +71,8 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
     effect: "at start: apply what is missing, stop when something is, or do not look",
     fallback: "`auto` embedded, `check` external",
   },
-  "database.row_level_security": "no effect yet: every statement names the tenant, no policy of PostgreSQL checks it once more",
+  "database.row_level_security":
+    "no effect yet: every statement names the tenant, no policy of PostgreSQL checks it once more",
 
   "auth.disabled": "every request is `auth.subject`; only on a loopback `server.bind_address`",
   "auth.allow_public_disabled": "allow `auth.disabled` on any address",
