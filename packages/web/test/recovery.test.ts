@@ -101,3 +101,20 @@ test("a reload in the middle of an answer goes on showing it", async () => {
   await page.getByText("first part, last part").waitFor();
   await answered(page);
 });
+
+test("a turn begun elsewhere that cannot be resumed is waited for, and shown when it ends", async () => {
+  const chatId = await stage.app.createChat();
+  stage.app.simulator.enqueue({
+    events: [{ text: "slow" }, { wait_for: "elsewhere" }, { text: " but sure" }],
+  });
+  const stream = await stage.app.send(chatId, { content: "asked elsewhere" });
+  const { page } = await stage.open({ path: chatPath(chatId) });
+  await page.getByText("asked elsewhere").waitFor();
+  const waiting = page.getByText("A response is already in progress for this message. Please wait.");
+  await waiting.waitFor({ timeout: 25_000 });
+  expect(await page.getByRole("button", { name: "Resend" }).count()).toBe(0);
+  stage.app.simulator.open("elsewhere");
+  await stream.rest();
+  await page.getByText("slow but sure").waitFor({ timeout: 25_000 });
+  await waiting.waitFor({ state: "detached" });
+}, 90_000);

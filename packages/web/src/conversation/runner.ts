@@ -39,6 +39,7 @@ export const createRunner = ({ transcript, quota, changed, say, reload }: Runner
     const recovered = own && last()?.answer.recovered === true;
     if (result.state === "uncertain") patch({ notice: own ? uncertain : elsewhere(result.reason) });
     else if (recovered) patch({ notice: { kind: "info", text: notices.recovered } });
+    else if (state.get().notice?.text === notices.inProgress) patch({ notice: null });
     say(result.state === "completed" ? "The answer is complete." : "The answer has ended.");
     quota.refresh();
     changed();
