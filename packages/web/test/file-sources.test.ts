@@ -92,4 +92,24 @@ describe("searched by the server", () => {
       `Painted [1] blue, written \`[cite:1]\`, not .\n\nSources:\n[1] ${filename}, line 1\n[2] ${filename}, line 1`,
     );
   });
+
+  test("an older answer has its sources once it is read", async () => {
+    const page = await askAboutFile(stage);
+    const chatId = /[0-9a-f-]{36}/.exec(page.url())?.[0] ?? "";
+    for (let at = 0; at < 30; at += 1) await stage.app.ask(chatId, `question ${at} of many`);
+    await page.reload();
+    await answered(page);
+    const messages = page.getByRole("region", { name: "Messages" });
+    await expect
+      .poll(async () => {
+        await messages.evaluate((box) => box.scrollTo(0, 0));
+        return messages.getByText("What colour is the lantern room?").count();
+      })
+      .toBe(1);
+    await messages
+      .getByRole("button", { name: `Source 1: ${filename}` })
+      .first()
+      .waitFor();
+    expect(await messages.getByText("[cite:").count()).toBe(0);
+  });
 });
