@@ -44,7 +44,7 @@ const closeMs = (config: Config): number => config.worker_stop_timeout_secs * 1_
 /**
  * Brings a process up in the order of ops.md §3 and returns it once it serves. What fails on the way
  * closes what was opened before it and is rethrown: the errors of `openDatabase` and `buildParts`, or
- * `OutboxError` for a partition count that differs from the stored one.
+ * `OutboxError` for a partition count that differs from the stored one or messages under another queue name.
  */
 export const startApp = async (options: AppOptions): Promise<App> => {
   const opened: Opened[] = [];

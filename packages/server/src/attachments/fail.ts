@@ -101,7 +101,10 @@ const details: Readonly<Record<StorageErrorCode, string>> = {
   configuration_error: "The file storage is not configured.",
 };
 
-/** What the client is told of a failed call: a fixed text, and 400 where it stopped sending itself. The provider's own is in the log (attachments.md §8). */
+/**
+ * What the client is told of a failed call: a fixed text, and 400 where it stopped sending itself. The
+ * provider's own is in the log (attachments.md §8).
+ */
 export const storageRefusal = ({ code, reason }: StorageError): AppError =>
   reason === "stalled"
     ? refusedForm("Multipart Error", "The file did not arrive in time.")

@@ -98,7 +98,8 @@ export type StorageErrorCode =
 
 /**
  * What a call failed of: an answer with an error status, no answer in time, no connection, our own caps or
- * the open breaker (nothing was sent), the source of an upload that brought nothing in time, the caller's signal, an answer nobody can read, or our configuration.
+ * the open breaker (nothing was sent), the source of an upload that brought nothing in time, the caller's
+ * signal, an answer nobody can read, or our configuration.
  */
 export type StorageFailureReason =
   | "status"

@@ -4,8 +4,9 @@ import { isKnownUsage, isValidUsage } from "./settle.ts";
 const counter = (tokens: number): number => (Number.isSafeInteger(tokens) && tokens > 0 ? tokens : 0);
 
 /**
- * What a turn or a system task is billed, stored and shown with: null unless the provider reported something that can be
- * (quota.md §7.1). Counters beside input and output are telemetry and lose what is impossible.
+ * What a turn or a system task is billed, stored and shown with: null unless the provider reported
+ * something that can be (quota.md §7.1). Counters beside input and output are telemetry and lose what is
+ * impossible.
  */
 export const knownUsage = (usage: ProviderUsage | null): ProviderUsage | null =>
   usage !== null && isKnownUsage(usage)

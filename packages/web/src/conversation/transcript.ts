@@ -21,7 +21,10 @@ export interface Transcript {
   last(): TurnView | undefined;
   readPage(cursor?: string): Promise<{ turns: readonly TurnView[]; older: string | null }>;
   loadOlder(): Promise<void>;
-  /** Lists of messages leave sources out; a chat that is not too long is asked for them as a whole, once for each newest answer. */
+  /**
+   * Lists of messages leave sources out; a chat that is not too long is asked for them as a whole, once for each
+   * newest answer.
+   */
   cite(): Promise<void>;
   /** Shown at once, and taken back when the server refuses it. */
   react(messageId: string, reaction: "like" | "dislike" | null): Promise<void>;

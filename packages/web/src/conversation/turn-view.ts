@@ -129,7 +129,8 @@ export const joinShown = (
   shown: readonly TurnView[],
   newest: readonly TurnView[],
 ): readonly TurnView[] | null => {
-  const seam = shown.findIndex(({ requestId }) => requestId === newest[0]?.requestId);
+  const [first] = newest;
+  const seam = first === undefined ? -1 : shown.findIndex(({ requestId }) => requestId === first.requestId);
   return seam === -1 ? null : joinTurns(shown.slice(0, seam + 1), newest);
 };
 
