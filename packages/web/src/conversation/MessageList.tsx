@@ -76,9 +76,10 @@ export const MessageList = ({ turns, hasOlder, loadOlder, actions }: MessageList
     known.current = firstKey;
   }, [firstKey]);
 
+  // Not `scrollToIndex`: it goes on for a while, and would take back one who scrolls up meanwhile.
   useLayoutEffect(() => {
-    if (stuck.current && count > 0) list.current?.scrollToIndex(count - 1, { align: "end" });
-  }, [count]);
+    if (stuck.current && count > 0) toEnd();
+  }, [count, toEnd]);
 
   // A message of one's own is what one wants to see, wherever one was.
   useEffect(() => {
