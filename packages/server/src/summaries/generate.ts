@@ -70,13 +70,22 @@ export const generateSummary = async (
   let usage: ProviderUsage | null = null;
   let absurdUsage = false;
   for (const part of taken) {
-    const answer = await condense(call, part, text, budget);
+    const answer = await condense(call, part, text, budget).catch((error) => {
+      throw part === taken[0] ? error : afterPaidCalls(error);
+    });
     text = answer.text;
     usage = addUsage(usage, knownUsage(answer.usage));
     absurdUsage ||= isAbsurdUsage(answer.usage);
   }
   if (text === null || taken.length === 0) throw new EmptySummaryError("there is nothing to summarise");
   return { text, usage, absurdUsage, calls: budget.calls, left: budget.left };
+};
+
+/** Calls before it were paid, and are made again with the next delivery: it counts as an attempt even if withheld. */
+const afterPaidCalls = (error: unknown): unknown => {
+  if (!(error instanceof ProviderError) || !error.withheld) return error;
+  const { code, message, detail, started } = error;
+  return new ProviderError(code, message, { detail, started, cause: error });
 };
 
 interface Budget {

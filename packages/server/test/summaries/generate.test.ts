@@ -211,6 +211,16 @@ describe("a thread longer than the model reads at once", () => {
     expect(text).toBe("d");
   });
 
+  test.each([
+    ["before the first call", [], true],
+    ["after a call that was paid", ["first"], false],
+  ])("a call kept back %s is no attempt: %s", async (_when, answers, withheld) => {
+    const kept = new ProviderError("rate_limited", "the breaker is open", { withheld: true });
+    const { call } = calling([...answers, kept], { maxChars: 4_000 });
+    const failure = generateSummary(call, thread(40, 500), null);
+    await expect(failure).rejects.toMatchObject({ code: "rate_limited", withheld });
+  });
+
   test("a single message longer than the model is tried, not skipped", async () => {
     const { call, asked } = calling(["ok"]);
     await generateSummary(call, thread(1, 50_000), null);
