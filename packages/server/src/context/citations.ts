@@ -25,6 +25,9 @@ export interface CitableFile {
 /** Label values of the metric `citations_dropped`. */
 export type CitationDropReason = "unknown" | "deleted" | "invalid";
 
+/** The pattern of a marker that a model puts behind what it takes from a passage (docs/retrieval.md). */
+export const citeMarker = String.raw`\[cite:[\d\s,]{1,40}\]`;
+
 const maxItems = 50;
 // Code points, as all limits (api.md §3).
 const maxUrl = 2_048;

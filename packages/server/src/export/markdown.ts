@@ -1,5 +1,5 @@
 import type { Chat } from "../chats/chat.ts";
-import type { Citation } from "../context/citations.ts";
+import { type Citation, citeMarker } from "../context/citations.ts";
 import type { WholeMessage } from "../messages/walk.ts";
 
 /** One line of text in which nothing is Markdown or HTML: every ASCII punctuation may be escaped there. */
@@ -55,8 +55,9 @@ export const markdownMessage = ({ view, citations }: WholeMessage): string => {
   return `\n${blocks.join("\n\n")}\n`;
 };
 
-// The markers a model puts behind what it takes from a file (docs/retrieval.md), and code, where they are text.
-const codeOrMarker = /(?<!`)(`+)(?!`)[\s\S]*?(?<!`)\1(?!`)|\[cite:[\d\s,]{1,40}\]/g;
+// In code a marker is text.
+const code = /(?<!`)(`+)(?!`)[\s\S]*?(?<!`)\1(?!`)/;
+const codeOrMarker = new RegExp(`${code.source}|${citeMarker}`, "g");
 
 /** The text with its footnotes where their markers stand; a marker of no source, beside others, says nothing. */
 const withLabels = (

@@ -16,8 +16,7 @@ export const registerQueues = async (
   queues: Readonly<Record<QueueKind, QueueSettings>>,
   count: number,
 ): Promise<PartitionMap> => {
-  const names = queueKinds.map((kind) => queues[kind].name);
-  const unserved = await readUnserved(db, names);
+  const unserved = await readUnserved(db, namesOf(queues));
   if (unserved.length > 0) {
     throw new OutboxError(
       "unserved_queue",
@@ -37,16 +36,16 @@ export const registerQueues = async (
   });
 };
 
+const namesOf = (queues: Readonly<Record<QueueKind, QueueSettings>>): string[] =>
+  queueKinds.map((kind) => queues[kind].name);
+
 /** The partitions of all queues; null when some queue has none yet. */
 const readMap = async (
   db: Queryable,
   queues: Readonly<Record<QueueKind, QueueSettings>>,
   count: number,
 ): Promise<PartitionMap | null> => {
-  const rows = await readPartitions(
-    db,
-    queueKinds.map((kind) => queues[kind].name),
-  );
+  const rows = await readPartitions(db, namesOf(queues));
   let complete = true;
   const idsOf = (kind: QueueKind): readonly number[] => {
     const { name } = queues[kind];

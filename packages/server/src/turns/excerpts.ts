@@ -1,4 +1,5 @@
 import type { TenantId } from "../auth/actor.ts";
+import { citeMarker } from "../context/citations.ts";
 import type {
   LlmProvider,
   ProviderCitation,
@@ -179,7 +180,7 @@ const withPassages = (request: ProviderRequest, passages: readonly Excerpt[]): P
   };
 };
 
-const marker = /\s?\[cite:[\d\s,]{1,40}\]/g;
+const marker = new RegExp(`\\s?${citeMarker}`, "g");
 
 /** Markers of earlier answers name passages that are not there any more. */
 const withoutMarkers = (message: ProviderMessage): ProviderMessage =>
