@@ -6,6 +6,7 @@ import { resolveGuards } from "../context/guards.ts";
 import type { DirectConnection } from "../db/direct.ts";
 import type { Db } from "../db/pool.ts";
 import type { OutboxEnqueuer } from "../outbox/enqueuer.ts";
+import { budgetsOf } from "../policy/entry.ts";
 import type { PolicyService } from "../policy/service.ts";
 import type { ProviderRegistry } from "../providers/contract.ts";
 import type { StorageRegistry } from "../providers/storage-contract.ts";
@@ -89,7 +90,7 @@ const summaryRules = ({ thread_summary_worker: worker, context }: Config): Summa
     : null;
 
 const settingsOf = (config: Config) => {
-  const { streaming, quota, estimation_budgets: budgets } = config;
+  const { streaming, quota } = config;
   return {
     apiRoot: `${config.url_prefix}/v1`,
     maxImagesPerMessage: config.rag.max_images_per_message,
@@ -98,16 +99,7 @@ const settingsOf = (config: Config) => {
     overshootToleranceBp: overshootToleranceBp(config),
     auditContent: config.audit.include_content,
     summaryRules: summaryRules(config),
-    estimationBudgets: {
-      bytesPerTokenConservative: budgets.bytes_per_token_conservative,
-      fixedOverheadTokens: budgets.fixed_overhead_tokens,
-      safetyMarginPct: budgets.safety_margin_pct,
-      imageTokenBudget: budgets.image_token_budget,
-      toolSurchargeTokens: budgets.tool_surcharge_tokens,
-      webSearchSurchargeTokens: budgets.web_search_surcharge_tokens,
-      codeInterpreterSurchargeTokens: budgets.code_interpreter_surcharge_tokens,
-      minimalGenerationFloor: budgets.minimal_generation_floor,
-    },
+    estimationBudgets: budgetsOf(config.estimation_budgets),
     dailyQuotas: {
       webSearch: quota.web_search_daily_quota,
       codeInterpreter: quota.code_interpreter_daily_quota,

@@ -132,7 +132,8 @@ const generalConfigOf = (config: Fields["general_config"]): GeneralConfig => ({
   },
 });
 
-const budgetsOf = (budgets: Fields["estimation_budgets"]): ModelEntry["estimationBudgets"] => ({
+/** Of a catalog entry, or of the configuration, which writes them alike. */
+export const budgetsOf = (budgets: Fields["estimation_budgets"]): ModelEntry["estimationBudgets"] => ({
   bytesPerTokenConservative: budgets.bytes_per_token_conservative,
   fixedOverheadTokens: budgets.fixed_overhead_tokens,
   safetyMarginPct: budgets.safety_margin_pct,
