@@ -19,13 +19,12 @@ import {
   usageEvent,
 } from "./queue.ts";
 
-/** Ten minutes become half a minute: the outage and the longest back-off. The backlog stays whole. */
-const TIME_SCALE = 20;
-const OUTAGE_MS = 600_000 / TIME_SCALE;
-const RETRY_MAX_MS = 60_000 / TIME_SCALE;
+const OUTAGE_MS = 600_000;
+const RETRY_BASE_MS = 1_000;
+const RETRY_MAX_MS = 60_000;
 const RATE = 50;
 const BACKLOG = RATE * 600;
-const AROUND_MS = 20_000;
+const AROUND_MS = 60_000;
 
 const nowMs = (): number => Number(nowNs()) / 1e6;
 const failing: Verdict = { kind: "retry", error: "the sink is down" };
@@ -58,10 +57,10 @@ interface Plan {
 
 const whole = (count: number): number => Math.max(1, Math.round(count / partitions)) * partitions;
 
-const planOf = (): Plan => {
+const planOf = (timeScale: number): Plan => {
   const around = whole((RATE * scaled(AROUND_MS, 3_000)) / 1_000);
-  const during = whole((RATE * scaled(OUTAGE_MS, 3_000)) / 1_000);
-  return { around, during, burst: Math.max(partitions, whole(scaled(BACKLOG)) - during) };
+  const during = whole((RATE * scaled(OUTAGE_MS / timeScale, 3_000)) / 1_000);
+  return { around, during, burst: Math.max(0, whole(scaled(BACKLOG)) - during) };
 };
 
 /** Both receivers, of which the one for usage can be down. */
@@ -167,13 +166,15 @@ const createLoad = (db: Db, outbox: Outbox, sinks: ReturnType<typeof createSinks
 /**
  * The usage sink goes down and comes back while usage and audit events arrive at 50 per second each. The
  * delay of audit events before, during and after; how long the usage backlog of ten minutes takes to
- * drain.
+ * drain. The outage and the back-off are `timeScale` times shorter than in life, so that failures come
+ * that much more often; the backlog stays whole.
  */
-export const sinkDown = async (url: string): Promise<object> => {
+export const sinkDown = async (url: string, timeScale: number): Promise<object> => {
   const db = openDb(url);
   try {
-    const plan = planOf();
-    const config = { retry_base_ms: 1_000 / TIME_SCALE, retry_max_ms: RETRY_MAX_MS };
+    const plan = planOf(timeScale);
+    const retryMaxMs = RETRY_MAX_MS / timeScale;
+    const config = { retry_base_ms: RETRY_BASE_MS / timeScale, retry_max_ms: retryMaxMs };
     const outbox = await registered(db, "bench", { config });
     const sinks = createSinks(plan);
     const load = createLoad(db, outbox, sinks);
@@ -192,14 +193,14 @@ export const sinkDown = async (url: string): Promise<object> => {
     sinks.verify();
     await empty(db);
     return {
-      time_scale: `1/${TIME_SCALE}`,
-      outage_ms: OUTAGE_MS,
-      retry_max_ms: RETRY_MAX_MS,
+      time_scale: `1/${timeScale}`,
+      outage_ms: OUTAGE_MS / timeScale,
+      retry_max_ms: retryMaxMs,
       backlog: plan.burst + plan.during,
       audit_delay_ms: delays,
       drained_after_ms: digits(drainedMs, 0),
       /** With the back-off as configured in production the first probe may come this much later. */
-      drained_after_ms_with_full_back_off: digits(drainedMs + RETRY_MAX_MS * (TIME_SCALE - 1), 0),
+      drained_after_ms_with_full_back_off: digits(drainedMs + RETRY_MAX_MS - retryMaxMs, 0),
     };
   } finally {
     await db.close();
