@@ -66,6 +66,7 @@ export const ChatView = ({ chatId }: { readonly chatId: string }) => {
           writing={conversation.writing}
           input={input}
           running={latest !== undefined && isRunning(latest)}
+          stopping={latest?.stopped === true}
           onFiles={addFiles}
           onSend={send}
           onStop={conversation.stop}

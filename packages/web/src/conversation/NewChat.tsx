@@ -97,6 +97,7 @@ export const NewChat = () => {
           writing={writing}
           input={input}
           running={false}
+          stopping={false}
           onFiles={(added) => void addFiles(added)}
           onSend={(draft) => void send(draft)}
           onStop={() => {}}

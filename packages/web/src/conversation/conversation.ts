@@ -1,7 +1,6 @@
 import type { Client, SendMessage, Turn } from "@mini-chat/client";
 import { createStore, type Store } from "../lib/store.ts";
 import type { Quota } from "../quota/quota.ts";
-import { noticeOf } from "./notice.ts";
 import { resolveLast } from "./resolve.ts";
 import { createRunner } from "./runner.ts";
 import { type ConversationState, createTranscript } from "./transcript.ts";
@@ -31,6 +30,7 @@ export interface Conversation {
   readonly editing: Store<Edit | null>;
   edit(content: string): Promise<void>;
   removeLast(): Promise<void>;
+  /** Stops the answer that is on its way. */
   stop(): void;
   react(messageId: string, reaction: "like" | "dislike" | null): Promise<void>;
   dismiss(): void;
@@ -72,6 +72,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
       const read = keepKnown(joined ?? resolved, shown);
       patch({ status: "ready", problem: null, turns: read, older: joined === null ? older : before });
       void transcript.cite();
+      void transcript.qualify();
       const latest = resolved.at(-1);
       if (latest !== undefined && isRunning(latest)) void attach(latest);
     } catch (problem) {
@@ -172,11 +173,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
       say("The last message was deleted.");
       changed(chatId);
     },
-    stop: () => {
-      const running = runner.current();
-      if (running?.requestId === undefined) return;
-      running.cancel().catch((error: unknown) => patch({ notice: noticeOf(error, null) }));
-    },
+    stop: runner.stop,
     react: transcript.react,
     dismiss: () => patch({ notice: null }),
   };

@@ -45,7 +45,7 @@ const textSplitter = (text: string): Splitter => {
   return splitter;
 };
 
-/** How a result of the client is shown. */
+/** How a result of the client is shown; only an answer that is stored has the id of a message. */
 const settled = (answer: Answer, result: TurnResult): Answer => {
   const base = {
     ...answer,
@@ -87,7 +87,7 @@ export const followTurn = async (
     createdAt: new Date().toISOString(),
   };
   const publish = (): void => {
-    answer = { ...answer, messageId: turn.messageId, parts: splitter.parts() };
+    answer = { ...answer, parts: splitter.parts() };
     show(answer, turn.requestId);
   };
   const frame = everyFrame(publish);

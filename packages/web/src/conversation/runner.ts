@@ -18,6 +18,8 @@ export interface RunnerDeps {
 /** The turn of a chat that is being answered, if there is one. */
 export interface Runner {
   current(): Turn | null;
+  /** Asks the server for the end of the turn: at once, or as soon as a turn that is only being begun is there. */
+  stop(): void;
   /** Of turns that began or ended here: what was read before is not how it is any more. */
   moves(): number;
   /** Follows a turn to its end, `own` when it was begun here; rejects with the refusal of the call that begins it. */
@@ -29,9 +31,17 @@ export interface Runner {
   begin(turns: readonly TurnView[], next: TurnView, start: () => Turn): Promise<TurnResult | null>;
 }
 
+interface Running {
+  readonly key: string;
+  readonly turn: Turn;
+  /** The server has it, so that it can be cancelled. */
+  there: boolean;
+  stopped: boolean;
+}
+
 export const createRunner = ({ transcript, quota, changed, say, reload }: RunnerDeps): Runner => {
   const { state, patch, replaceTurn, last } = transcript;
-  let running: Turn | null = null;
+  let running: Running | null = null;
   let moves = 0;
 
   const tell = (result: TurnResult, own: boolean): void => {
@@ -45,23 +55,47 @@ export const createRunner = ({ transcript, quota, changed, say, reload }: Runner
     changed();
   };
 
+  const markStopped = (one: Running, stopped: boolean): void => {
+    one.stopped = stopped;
+    replaceTurn(one.key, (now) => ({ ...now, stopped }));
+  };
+
+  const cancel = (one: Running): void => {
+    one.turn.cancel().catch((error: unknown) => {
+      markStopped(one, false);
+      patch({ notice: noticeOf(error, null) });
+    });
+  };
+
   const follow: Runner["follow"] = async (key, turn, own) => {
-    running = turn;
+    const one: Running = { key, turn, there: !own, stopped: false };
+    running = one;
     moves += 1;
     try {
       const show = (answer: Answer, requestId: string | undefined): void =>
         replaceTurn(key, (now) => ({ ...now, requestId: requestId ?? now.requestId, answer }));
-      const result = await followTurn(turn, show, () => own && changed());
+      const result = await followTurn(turn, show, () => {
+        if (one.there) return;
+        one.there = true;
+        changed();
+        if (one.stopped) cancel(one);
+      });
       tell(result, own);
       return result;
     } finally {
-      if (running === turn) running = null;
+      if (running === one) running = null;
       moves += 1;
     }
   };
 
   return {
-    current: () => running,
+    current: () => running?.turn ?? null,
+    stop: () => {
+      if (running === null || running.stopped) return;
+      markStopped(running, true);
+      say("Stopping the answer.");
+      if (running.there) cancel(running);
+    },
     moves: () => moves,
     follow,
     begin: async (turns, next, start) => {
