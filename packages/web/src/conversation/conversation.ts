@@ -1,6 +1,7 @@
 import type { Client, SendMessage, Turn } from "@mini-chat/client";
 import { createStore, type Store } from "../lib/store.ts";
 import type { Quota } from "../quota/quota.ts";
+import { createLookout } from "./lookout.ts";
 import { resolveLast } from "./resolve.ts";
 import { createRunner } from "./runner.ts";
 import { type ConversationState, createTranscript } from "./transcript.ts";
@@ -19,6 +20,8 @@ export interface Conversation {
   readonly chatId: string;
   readonly state: Store<ConversationState>;
   load(): Promise<void>;
+  /** Reads the chat, which is looked at until the result is called: a running answer is shown however it comes. */
+  watch(): () => void;
   loadOlder(): Promise<void>;
   readonly writing: Writing;
   /** Sends a message; one that is refused goes back to `writing`. */
@@ -77,19 +80,37 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
       if (latest !== undefined && isRunning(latest)) void attach(latest);
     } catch (problem) {
       if (state.get().status !== "ready") patch({ status: "failed", problem });
+      else if (isUnheard()) lookout.afterPause();
     }
   };
 
-  const runner = createRunner({ transcript, quota, changed: () => changed(chatId), say, reload: load });
+  const runner = createRunner({
+    transcript,
+    quota,
+    changed: () => changed(chatId),
+    say,
+    cancel: (requestId) => client.turns.cancel(chatId, requestId),
+    reload: load,
+  });
+
+  const lookout = createLookout(() => void load());
+
+  /** The latest turn is being answered, as far as is known, and not followed here. */
+  const isUnheard = (): boolean => {
+    const latest = last();
+    return latest !== undefined && isRunning(latest) && runner.current() === null;
+  };
 
   const attach = async ({ key, requestId }: TurnView): Promise<void> => {
     if (requestId === undefined || runner.current() !== null) return;
-    // It may go on elsewhere, and cannot be heard from here: how it ends is looked for again.
-    const again = await runner
-      .follow(key, client.turns.resume(chatId, requestId), false)
-      .then((result) => result.state === "uncertain" && result.reason === "still_running")
-      .catch(() => true);
-    if (again) await load();
+    try {
+      const result = await runner.follow(key, client.turns.resume(chatId, requestId), false);
+      lookout.reset();
+      // It may go on elsewhere, and cannot be heard from here: how it ends is looked for again.
+      if (result.state === "uncertain" && result.reason === "still_running") lookout.soon();
+    } catch {
+      lookout.afterPause();
+    }
   };
 
   const begin = async (turns: readonly TurnView[], next: TurnView, start: () => Turn): Promise<boolean> => {
@@ -135,6 +156,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
     chatId,
     state,
     load,
+    watch: lookout.keep,
     loadOlder: transcript.loadOlder,
     writing,
     send: async (draft) => {

@@ -3,7 +3,7 @@ import type { Quota } from "../quota/quota.ts";
 import { followTurn } from "./follow.ts";
 import { elsewhere, noticeOf, notices, uncertain } from "./notice.ts";
 import type { Transcript } from "./transcript.ts";
-import type { Answer, TurnView } from "./turn-view.ts";
+import { type Answer, isRunning, type TurnView } from "./turn-view.ts";
 
 export interface RunnerDeps {
   readonly transcript: Transcript;
@@ -11,6 +11,7 @@ export interface RunnerDeps {
   /** Tells the list and other tabs that a turn began or ended. */
   readonly changed: () => void;
   readonly say: (text: string) => void;
+  readonly cancel: (requestId: string) => Promise<unknown>;
   /** Reads the chat again. */
   readonly reload: () => Promise<void>;
 }
@@ -18,7 +19,7 @@ export interface RunnerDeps {
 /** The turn of a chat that is being answered, if there is one. */
 export interface Runner {
   current(): Turn | null;
-  /** Asks the server for the end of the turn: at once, or as soon as a turn that is only being begun is there. */
+  /** Asks the server for the end of the latest turn: at once, or as soon as one that is only being begun is there. */
   stop(): void;
   /** Of turns that began or ended here: what was read before is not how it is any more. */
   moves(): number;
@@ -32,14 +33,13 @@ export interface Runner {
 }
 
 interface Running {
-  readonly key: string;
   readonly turn: Turn;
   /** The server has it, so that it can be cancelled. */
   there: boolean;
-  stopped: boolean;
 }
 
-export const createRunner = ({ transcript, quota, changed, say, reload }: RunnerDeps): Runner => {
+export const createRunner = (deps: RunnerDeps): Runner => {
+  const { transcript, quota, changed, say, reload } = deps;
   const { state, patch, replaceTurn, last } = transcript;
   let running: Running | null = null;
   let moves = 0;
@@ -55,20 +55,20 @@ export const createRunner = ({ transcript, quota, changed, say, reload }: Runner
     changed();
   };
 
-  const markStopped = (one: Running, stopped: boolean): void => {
-    one.stopped = stopped;
-    replaceTurn(one.key, (now) => ({ ...now, stopped }));
-  };
-
-  const cancel = (one: Running): void => {
-    one.turn.cancel().catch((error: unknown) => {
-      markStopped(one, false);
+  const cancel = async ({ key, requestId }: TurnView): Promise<void> => {
+    if (requestId === undefined) return;
+    const heard = running !== null;
+    try {
+      await deps.cancel(requestId);
+      if (!heard) await reload();
+    } catch (error) {
+      replaceTurn(key, (now) => ({ ...now, stopped: false }));
       patch({ notice: noticeOf(error, null) });
-    });
+    }
   };
 
   const follow: Runner["follow"] = async (key, turn, own) => {
-    const one: Running = { key, turn, there: !own, stopped: false };
+    const one: Running = { turn, there: !own };
     running = one;
     moves += 1;
     try {
@@ -78,7 +78,8 @@ export const createRunner = ({ transcript, quota, changed, say, reload }: Runner
         if (one.there) return;
         one.there = true;
         changed();
-        if (one.stopped) cancel(one);
+        const latest = last();
+        if (latest?.stopped === true) void cancel({ ...latest, requestId: turn.requestId });
       });
       tell(result, own);
       return result;
@@ -91,10 +92,11 @@ export const createRunner = ({ transcript, quota, changed, say, reload }: Runner
   return {
     current: () => running?.turn ?? null,
     stop: () => {
-      if (running === null || running.stopped) return;
-      markStopped(running, true);
+      const turn = last();
+      if (turn === undefined || turn.stopped === true || !isRunning(turn)) return;
+      replaceTurn(turn.key, (now) => ({ ...now, stopped: true }));
       say("Stopping the answer.");
-      if (running.there) cancel(running);
+      if (running === null || running.there) void cancel(turn);
     },
     moves: () => moves,
     follow,
