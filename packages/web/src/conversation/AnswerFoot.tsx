@@ -43,7 +43,7 @@ const Sources = ({
   readonly answer: Answer;
   readonly onOpen: TurnActions["openSource"];
 }) =>
-  answer.citations.length === 0 ? null : (
+  answer.citations === null || answer.citations.length === 0 ? null : (
     <ol className="sources" aria-label="Sources">
       {answer.citations.map((citation, at) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: the list comes once, as a whole

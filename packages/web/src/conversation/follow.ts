@@ -49,7 +49,8 @@ const textSplitter = (text: string): Splitter => {
 const settled = (answer: Answer, result: TurnResult): Answer => {
   const base = {
     ...answer,
-    citations: result.citations,
+    // An answer that was read from the list of messages comes without its sources.
+    citations: result.recovered === "stored" && result.citations.length === 0 ? null : result.citations,
     tools: answer.tools.map((tool) => ({ ...tool, running: false })),
   };
   switch (result.state) {

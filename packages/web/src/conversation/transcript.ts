@@ -23,8 +23,8 @@ export interface Transcript {
   readPage(cursor?: string): Promise<{ turns: readonly TurnView[]; older: string | null }>;
   loadOlder(): Promise<void>;
   /**
-   * Lists of messages leave sources out; a chat that is not too long is asked for them as a whole, once for each
-   * newest answer.
+   * Lists of messages leave sources out; a chat that is not too long is asked for them as a whole, once for the
+   * newest answer whose sources are not known.
    */
   cite(): Promise<void>;
   /** Lists of messages do not tell whether an answer is whole; the status of the newest one's turn does, asked once. */
@@ -56,7 +56,7 @@ export const createTranscript = (chatId: string, client: Client): Transcript => 
     turns.map((turn) => {
       const { messageId, citations } = turn.answer;
       const found = messageId === undefined ? undefined : sources?.get(messageId);
-      return found === undefined || citations.length > 0
+      return found === undefined || citations !== null
         ? turn
         : { ...turn, answer: { ...turn.answer, citations: found } };
     });
@@ -90,7 +90,7 @@ export const createTranscript = (chatId: string, client: Client): Transcript => 
       }
     },
     cite: async () => {
-      const newest = state.get().turns.at(-1)?.answer.messageId;
+      const newest = state.get().turns.findLast(({ answer }) => answer.citations === null)?.answer.messageId;
       if (newest === undefined || newest === citedTo) return;
       citedTo = newest;
       try {

@@ -34,7 +34,8 @@ export interface Answer {
   readonly model: string | undefined;
   readonly createdAt: string | undefined;
   readonly reaction: "like" | "dislike" | null;
-  readonly citations: readonly Citation[];
+  /** Null while they are not known: lists of messages leave them out. */
+  readonly citations: readonly Citation[] | null;
   readonly tools: readonly ToolUse[];
   readonly done: DoneEvent | null;
   /** A code of api.md §5.3, with `failed`. */
@@ -91,6 +92,7 @@ const questionOf = ({ content, attachments, created_at }: Message): Question => 
 const answerOf = (message: Message): Answer => ({
   ...emptyAnswer("done"),
   messageId: message.id,
+  citations: null,
   parts: splitMarkdown(message.content),
   text: () => message.content,
   model: message.model,
