@@ -47,11 +47,15 @@ export interface ConversationDeps {
   readonly say: (text: string) => void;
 }
 
-export const createConversation = (chatId: string, deps: ConversationDeps): Conversation => {
+/** `writing`: the next message, if it was begun before the chat was there. */
+export const createConversation = (
+  chatId: string,
+  deps: ConversationDeps,
+  writing: Writing = createWriting(deps.client, () => Promise.resolve(chatId)),
+): Conversation => {
   const { client, quota, changed, say } = deps;
   const transcript = createTranscript(chatId, client);
   const { state, patch, last } = transcript;
-  const writing = createWriting(client, () => Promise.resolve(chatId));
   const editing = createStore<Edit | null>(null);
   let sent: SendMessage | null = null;
 
