@@ -124,3 +124,23 @@ test("two tabs show one chat: what is asked in one appears in the other as it co
   stage.app.simulator.open("both");
   for (const { page } of [one, other]) await page.getByText("seen twice and done").waitFor();
 });
+
+test("a draft waits however many other chats are looked at", async () => {
+  const drafted = await titled("With a draft");
+  const others: string[] = [];
+  for (let at = 0; at < 20; at += 1) others.push(await titled(`visited ${at}`));
+  const { page } = await stage.open({ path: chatPath(drafted) });
+  const visit = async (chatId: string, title: string): Promise<void> => {
+    await page.evaluate((hash) => {
+      location.hash = hash;
+    }, chatPath(chatId).slice(1));
+    await page.getByRole("main").getByText(title, { exact: true }).waitFor();
+    await page.getByText("Nothing here yet").waitFor();
+  };
+  await visit(drafted, "With a draft");
+  await page.getByRole("textbox", { name: "Message" }).fill("half a thought");
+  for (const [at, chatId] of others.entries()) await visit(chatId, `visited ${at}`);
+  expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe("");
+  await visit(drafted, "With a draft");
+  expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe("half a thought");
+});

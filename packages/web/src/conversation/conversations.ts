@@ -15,6 +15,8 @@ const kept = 20;
 
 export const createConversations = (deps: ConversationDeps): Conversations => {
   const open = new Map<string, Conversation>();
+  /** What was being written in those that are not open any more. */
+  const drafts = new Map<string, string>();
 
   /** As the one that was looked at last. */
   const keep = (conversation: Conversation): void => {
@@ -22,19 +24,32 @@ export const createConversations = (deps: ConversationDeps): Conversations => {
     open.set(conversation.chatId, conversation);
     const oldest = open.values().next().value;
     if (open.size > kept && oldest !== undefined) {
-      open.delete(oldest.chatId);
-      oldest.writing.files.discard();
+      const { chatId, writing } = oldest;
+      open.delete(chatId);
+      const text = writing.text.get();
+      if (text !== "") drafts.set(chatId, text);
+      writing.files.discard();
     }
+  };
+
+  const reopen = (chatId: string): Conversation => {
+    const conversation = createConversation(chatId, deps);
+    conversation.writing.text.set(drafts.get(chatId) ?? "");
+    drafts.delete(chatId);
+    return conversation;
   };
 
   return {
     of: (chatId) => {
-      const found = open.get(chatId) ?? createConversation(chatId, deps);
+      const found = open.get(chatId) ?? reopen(chatId);
       keep(found);
       return found;
     },
     begin: (chatId, writing) => keep(createConversation(chatId, deps, writing)),
     known: (chatId) => open.get(chatId),
-    forget: (chatId) => void open.delete(chatId),
+    forget: (chatId) => {
+      open.delete(chatId);
+      drafts.delete(chatId);
+    },
   };
 };
