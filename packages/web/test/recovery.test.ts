@@ -78,6 +78,23 @@ test("a resend of a message whose answer failed shows how it ended, and another 
   await answered(page);
 }, 60_000);
 
+test("a stop that could not reach the server takes effect once the answer is found again", async () => {
+  const { page, chatId, cable } = await byCable();
+  stage.app.simulator.enqueue({ events: [{ text: "begun" }, { wait_for: "never" }] });
+  cable.holdAnswers();
+  await ask(page, "go");
+  await eventually(async () => (await count(chatId)) === 1);
+  await page.getByRole("button", { name: "Stop the answer" }).click();
+  await page.getByRole("button", { name: "Stopping the answer…" }).waitFor();
+  cable.cut();
+  await page
+    .getByText("Connection lost. Message delivery is uncertain. You can resend.")
+    .waitFor({ timeout: 25_000 });
+  cable.restore();
+  await page.getByRole("button", { name: "Resend" }).first().click();
+  await page.getByText("You stopped this answer.").waitFor();
+}, 60_000);
+
 test("an answer whose connection breaks goes on where it broke", async () => {
   const { page, cable } = await byCable();
   stage.app.simulator.enqueue({

@@ -55,7 +55,7 @@ export const createRunner = (deps: RunnerDeps): Runner => {
     changed();
   };
 
-  const cancel = async ({ key, requestId }: TurnView): Promise<void> => {
+  const cancel = async (key: string, requestId: string | undefined): Promise<void> => {
     if (requestId === undefined) return;
     const heard = running !== null;
     try {
@@ -71,6 +71,10 @@ export const createRunner = (deps: RunnerDeps): Runner => {
     const one: Running = { turn, there: !own };
     running = one;
     moves += 1;
+    const endIfStopped = (): void => {
+      if (last()?.stopped === true) void cancel(key, turn.requestId);
+    };
+    if (one.there) endIfStopped();
     try {
       const show = (answer: Answer, requestId: string | undefined): void =>
         replaceTurn(key, (now) => ({ ...now, requestId: requestId ?? now.requestId, answer }));
@@ -78,8 +82,7 @@ export const createRunner = (deps: RunnerDeps): Runner => {
         if (one.there) return;
         one.there = true;
         changed();
-        const latest = last();
-        if (latest?.stopped === true) void cancel({ ...latest, requestId: turn.requestId });
+        endIfStopped();
       });
       tell(result, own);
       return result;
@@ -96,7 +99,8 @@ export const createRunner = (deps: RunnerDeps): Runner => {
       if (turn === undefined || turn.stopped === true || !isRunning(turn)) return;
       replaceTurn(turn.key, (now) => ({ ...now, stopped: true }));
       say("Stopping the answer.");
-      if (running === null || running.there) void cancel(turn);
+      if (running === null) void cancel(turn.key, turn.requestId);
+      else if (running.there) void cancel(turn.key, running.turn.requestId);
     },
     moves: () => moves,
     follow,
