@@ -35,7 +35,7 @@ test("a chat behind the listed ones has its title and its actions when it is ope
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByRole("main").getByText("Nearer", { exact: true }).waitFor();
   expect(await names.first().textContent()).toBe("Nearer");
-});
+}, 90_000);
 
 test("a chat is renamed and deleted", async () => {
   const chatId = await titled("Old name");
@@ -143,4 +143,4 @@ test("a draft waits however many other chats are looked at", async () => {
   expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe("");
   await visit(drafted, "With a draft");
   expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe("half a thought");
-});
+}, 90_000);

@@ -111,7 +111,7 @@ describe("searched by the server", () => {
     expect(await messages.getByText("[cite:").count()).toBe(0);
     known.resolve();
     await messages.getByRole("button", { name: `Source 1: ${filename}` }).waitFor();
-  });
+  }, 90_000);
 
   test("in a chat too long to look for sources markers are left out, and new answers have theirs", async () => {
     const page = await askAboutFile(stage);
@@ -136,7 +136,7 @@ describe("searched by the server", () => {
     await page.getByRole("textbox", { name: "Message" }).fill("What colour is the lantern room now?");
     await page.keyboard.press("Enter");
     await messages.getByRole("button", { name: `Source 1: ${filename}` }).waitFor();
-  });
+  }, 90_000);
 
   test("an older answer has its sources once it is read", async () => {
     const page = await askAboutFile(stage);

@@ -54,7 +54,7 @@ test("an answer that is refused to be followed is asked for again with growing p
   await page.getByText("What would you like to know?").waitFor();
   await page.clock.runFor(60_000);
   expect(refused()).toBe(times);
-});
+}, 90_000);
 
 test("an answer that could not be followed is shown when it can be", async () => {
   const { page } = await openRefused();
@@ -62,6 +62,21 @@ test("an answer that could not be followed is shown when it can be", async () =>
   await page.clock.resume();
   await page.getByText("heard").waitFor();
 });
+
+test("an answer that could not be followed is not forgotten when the chat cannot be read for a while", async () => {
+  const { page } = await openRefused();
+  let reads = 0;
+  await page.route(/\/messages\?/, async (route) => {
+    reads += 1;
+    await route.abort();
+  });
+  await page.clock.resume();
+  // The client reads four times before it gives up.
+  await expect.poll(() => reads, { timeout: 25_000 }).toBeGreaterThan(4);
+  await page.unroute(/\/messages\?/);
+  await page.unroute(/\/turns\/[0-9a-f-]+$/);
+  await page.getByText("heard").waitFor();
+}, 60_000);
 
 test("an answer that cannot be followed can be stopped", async () => {
   const { page } = await openRefused();
