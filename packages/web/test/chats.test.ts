@@ -17,6 +17,26 @@ test("chats are listed, the last active first, and older ones on request", async
   await page.getByText("number 0", { exact: true }).waitFor();
 });
 
+test("a chat behind the listed ones has its title and its actions when it is opened by its link", async () => {
+  const chatId = await titled("Far back");
+  for (let at = 0; at < 51; at += 1) await titled(`later ${at}`);
+  const { page } = await stage.open({ path: chatPath(chatId) });
+  await page.getByRole("main").getByText("Far back", { exact: true }).waitFor();
+  await expect.poll(() => page.title(), { timeout: 20_000 }).toMatch(/^Far back – /);
+  const names = page.getByRole("navigation").locator(".chat-name");
+  const listed = page.getByRole("navigation").getByText("Far back", { exact: true });
+  expect(await names.last().textContent()).toBe("Far back");
+  await page.getByRole("button", { name: "Show older chats" }).click();
+  await names.nth(51).waitFor();
+  expect(await listed.count()).toBe(1);
+  await page.getByRole("button", { name: "Actions for Far back" }).click();
+  await page.getByRole("menuitem", { name: "Rename" }).click();
+  await page.getByRole("textbox", { name: "Title" }).fill("Nearer");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("main").getByText("Nearer", { exact: true }).waitFor();
+  expect(await names.first().textContent()).toBe("Nearer");
+}, 90_000);
+
 test("a chat is renamed and deleted", async () => {
   const chatId = await titled("Old name");
   const { page } = await stage.open({ path: chatPath(chatId) });
@@ -104,3 +124,23 @@ test("two tabs show one chat: what is asked in one appears in the other as it co
   stage.app.simulator.open("both");
   for (const { page } of [one, other]) await page.getByText("seen twice and done").waitFor();
 });
+
+test("a draft waits however many other chats are looked at", async () => {
+  const drafted = await titled("With a draft");
+  const others: string[] = [];
+  for (let at = 0; at < 20; at += 1) others.push(await titled(`visited ${at}`));
+  const { page } = await stage.open({ path: chatPath(drafted) });
+  const visit = async (chatId: string, title: string): Promise<void> => {
+    await page.evaluate((hash) => {
+      location.hash = hash;
+    }, chatPath(chatId).slice(1));
+    await page.getByRole("main").getByText(title, { exact: true }).waitFor();
+    await page.getByText("Nothing here yet").waitFor();
+  };
+  await visit(drafted, "With a draft");
+  await page.getByRole("textbox", { name: "Message" }).fill("half a thought");
+  for (const [at, chatId] of others.entries()) await visit(chatId, `visited ${at}`);
+  expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe("");
+  await visit(drafted, "With a draft");
+  expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe("half a thought");
+}, 90_000);

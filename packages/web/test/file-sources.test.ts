@@ -1,5 +1,6 @@
 import type { Page } from "playwright-core";
 import { describe, expect, test } from "vitest";
+import { callers } from "../../server/test/support/config.ts";
 import { answered, chatPath, type Stage, setStage } from "./support/stage.ts";
 
 const passage = "The lantern room of the Skerry light is painted blue every third spring.";
@@ -22,6 +23,8 @@ const askAboutFile = async (stage: Stage): Promise<Page> => {
   await answered(page);
   return page;
 };
+
+const chatIdOf = (page: Page): string => /[0-9a-f-]{36}/.exec(page.url())?.[0] ?? "";
 
 const showsPassage = async (page: Page): Promise<void> => {
   const dialog = page.getByRole("dialog", { name: filename });
@@ -93,9 +96,51 @@ describe("searched by the server", () => {
     );
   });
 
+  test("a marker is not seen before its source is known", async () => {
+    const page = await askAboutFile(stage);
+    const known = Promise.withResolvers<void>();
+    await page.route(/\/export\?/, async (route) => {
+      await known.promise;
+      await route.continue();
+    });
+    const asked = page.waitForRequest(/\/export\?/);
+    await page.reload();
+    await asked;
+    const messages = page.getByRole("region", { name: "Messages" });
+    await messages.getByText(/every third spring/).waitFor();
+    expect(await messages.getByText("[cite:").count()).toBe(0);
+    known.resolve();
+    await messages.getByRole("button", { name: `Source 1: ${filename}` }).waitFor();
+  }, 90_000);
+
+  test("in a chat too long to look for sources markers are left out, and new answers have theirs", async () => {
+    const page = await askAboutFile(stage);
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    const chatId = chatIdOf(page);
+    const { tenantId } = callers.ann;
+    await stage.app.db.query(
+      `insert into messages (id, tenant_id, chat_id, request_id, role, content, created_at)
+       select gen_random_uuid(), $1, $2, gen_random_uuid(), 'user', 'said long ago', now() - interval '1 day'
+       from generate_series(1, 1000)`,
+      [tenantId, chatId],
+    );
+    const counted = page.waitForResponse((response) => response.url().endsWith(`/chats/${chatId}`));
+    await page.reload();
+    await (await counted).finished();
+    const messages = page.getByRole("region", { name: "Messages" });
+    await messages.getByText(/every third spring/).waitFor();
+    expect(await messages.getByText("[cite:").count()).toBe(0);
+    await page.getByRole("button", { name: "Copy answer" }).last().click();
+    await page.getByText("Copied.").waitFor({ state: "attached" });
+    expect(await page.evaluate(() => navigator.clipboard.readText())).not.toContain("[cite:");
+    await page.getByRole("textbox", { name: "Message" }).fill("What colour is the lantern room now?");
+    await page.keyboard.press("Enter");
+    await messages.getByRole("button", { name: `Source 1: ${filename}` }).waitFor();
+  }, 90_000);
+
   test("an older answer has its sources once it is read", async () => {
     const page = await askAboutFile(stage);
-    const chatId = /[0-9a-f-]{36}/.exec(page.url())?.[0] ?? "";
+    const chatId = chatIdOf(page);
     for (let at = 0; at < 30; at += 1) await stage.app.ask(chatId, `question ${at} of many`);
     await page.reload();
     await answered(page);

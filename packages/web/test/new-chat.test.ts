@@ -1,3 +1,4 @@
+import type { Page } from "playwright-core";
 import { expect, test } from "vitest";
 import { modelEntry, premiumEntry } from "../../server/test/support/config.ts";
 import { answered, ask, setStage } from "./support/stage.ts";
@@ -66,4 +67,79 @@ test("a draft waits in its chat, with its files, while another chat is looked at
   await page.waitForURL(chat);
   await page.getByRole("list", { name: "Attached files" }).getByText("notes.txt").waitFor();
   expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe("half a thought");
+});
+
+const drop = (page: Page, name: string): Promise<void> =>
+  page.locator(".chat").evaluate((element, filename) => {
+    const data = new DataTransfer();
+    data.items.add(new File(["Notes."], filename, { type: "text/plain" }));
+    element.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+  }, name);
+
+/** Holds the creation of chats until it is told how they go on; resolves when the page asks for one. */
+const holdCreation = async (page: Page) => {
+  const decided = Promise.withResolvers<"created" | "refused">();
+  const asked = Promise.withResolvers<void>();
+  await page.route(/\/v1\/chats$/, async (route) => {
+    if (route.request().method() !== "POST") return route.continue();
+    asked.resolve();
+    if ((await decided.promise) === "created") return route.continue();
+    const problem = { type: "about:blank", title: "Busy", status: 429, code: "too_many_requests" };
+    await route.fulfill({
+      status: 429,
+      contentType: "application/problem+json",
+      body: JSON.stringify(problem),
+    });
+  });
+  return { asked: asked.promise, decide: decided.resolve };
+};
+
+test("while a chat is created what was chosen holds, and what is written and dropped goes along", async () => {
+  const { page } = await stage.open();
+  const creation = await holdCreation(page);
+  await page.getByRole("button", { name: "Model: Default model" }).waitFor();
+  await ask(page, "PING");
+  await creation.asked;
+  await page.getByRole("button", { name: "Model: Default model", disabled: true }).waitFor();
+  await page.getByRole("button", { name: "Temporary chat", disabled: true }).waitFor();
+  await drop(page, "dropped.txt");
+  await page.getByRole("textbox", { name: "Message" }).fill("half a thought");
+  creation.decide("created");
+  await answered(page);
+  const attached = page.getByRole("list", { name: "Attached files" });
+  await attached.getByText("dropped.txt").waitFor();
+  await attached.getByText(/^\d+ B$/).waitFor();
+  expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe("half a thought");
+});
+
+test("files that come while a chat is created for another file are attached too", async () => {
+  const { page } = await stage.open();
+  const creation = await holdCreation(page);
+  await page.getByRole("textbox", { name: "Message" }).waitFor();
+  await drop(page, "first.txt");
+  await creation.asked;
+  await drop(page, "second.txt");
+  creation.decide("created");
+  const attached = page.getByRole("list", { name: "Attached files" });
+  await expect.poll(() => attached.getByText(/^\d+ B$/).count(), { timeout: 20_000 }).toBe(2);
+  await page.waitForURL(/#\/chats\//);
+  expect(await attached.locator(".file-name").allTextContents()).toEqual(["first.txt", "second.txt"]);
+});
+
+test("a chat that is refused leaves its message and its choices where they were, and says why", async () => {
+  const { page } = await stage.open();
+  const creation = await holdCreation(page);
+  await page.getByRole("button", { name: "Model: Default model" }).waitFor();
+  await ask(page, "PING");
+  await creation.asked;
+  await drop(page, "dropped.txt");
+  creation.decide("refused");
+  await page.locator(".notice").getByText("Busy").waitFor();
+  expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe("PING");
+  await page.getByRole("button", { name: "Remove dropped.txt" }).click();
+  await page.unroute(/\/v1\/chats$/);
+  await page.getByRole("button", { name: "Temporary chat" }).click();
+  await page.getByRole("textbox", { name: "Message" }).press("Enter");
+  await answered(page);
+  expect(await chatAt(page.url())).toMatchObject({ is_temporary: true });
 });

@@ -52,6 +52,49 @@ test("a message that was answered all the same is not answered twice: it is reco
   expect(await count(chatId)).toBe(2);
 }, 45_000);
 
+test("a resend of a message whose answer failed shows how it ended, and another try works", async () => {
+  const { page, chatId, cable } = await byCable();
+  cable.holdAnswers();
+  await ask(page, "ERROR");
+  const requestId = async (): Promise<string> =>
+    (await stage.app.call("GET", `/chats/${chatId}/messages`)).body.items[0]?.request_id;
+  await eventually(async () => (await requestId()) !== undefined);
+  const first = await requestId();
+  const turn = `/chats/${chatId}/turns/${first}`;
+  await eventually(async () => (await stage.app.call("GET", turn)).body.state === "error");
+  cable.cut();
+  await page
+    .getByText("Connection lost. Message delivery is uncertain. You can resend.")
+    .waitFor({ timeout: 25_000 });
+  cable.restore();
+  await page.getByRole("button", { name: "Resend" }).first().click();
+  await page.getByText(/You can try again\.$/).waitFor();
+  expect(await page.getByRole("alert").count()).toBe(0);
+  expect(await requestId()).toBe(first);
+  expect(await count(chatId)).toBe(1);
+  stage.app.simulator.enqueue({ events: [{ text: "the second try" }] });
+  await page.getByRole("button", { name: "Answer again" }).click();
+  await page.getByText("the second try").waitFor();
+  await answered(page);
+}, 60_000);
+
+test("a stop that could not reach the server takes effect once the answer is found again", async () => {
+  const { page, chatId, cable } = await byCable();
+  stage.app.simulator.enqueue({ events: [{ text: "begun" }, { wait_for: "never" }] });
+  cable.holdAnswers();
+  await ask(page, "go");
+  await eventually(async () => (await count(chatId)) === 1);
+  await page.getByRole("button", { name: "Stop the answer" }).click();
+  await page.getByRole("button", { name: "Stopping the answer…" }).waitFor();
+  cable.cut();
+  await page
+    .getByText("Connection lost. Message delivery is uncertain. You can resend.")
+    .waitFor({ timeout: 25_000 });
+  cable.restore();
+  await page.getByRole("button", { name: "Resend" }).first().click();
+  await page.getByText("You stopped this answer.").waitFor();
+}, 60_000);
+
 test("an answer whose connection breaks goes on where it broke", async () => {
   const { page, cable } = await byCable();
   stage.app.simulator.enqueue({

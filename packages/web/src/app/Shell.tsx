@@ -1,4 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from "react";
+import { knownChat } from "../chats/chat-list.ts";
 import { nameOf } from "../chats/name.ts";
 import { Sidebar } from "../chats/Sidebar.tsx";
 import { ChatView } from "../conversation/ChatView.tsx";
@@ -10,10 +11,15 @@ import { useApp } from "./context.ts";
 
 const useTitle = (): string | null => {
   const { chats, settings } = useApp();
-  const { chats: list } = useStore(chats.state);
+  const list = useStore(chats.state);
   const route = useRoute();
-  const chat = route.at === "chat" ? list.find(({ id }) => id === route.chatId) : undefined;
+  const chatId = route.at === "chat" ? route.chatId : undefined;
+  const chat = chatId === undefined ? undefined : knownChat(list, chatId);
   const name = chat === undefined ? null : nameOf(chat);
+  const isRead = list.status !== "loading";
+  useEffect(() => {
+    if (isRead && chatId !== undefined) void chats.open(chatId);
+  }, [chats, chatId, isRead]);
   useEffect(() => {
     document.title = name === null ? settings.title : `${name} – ${settings.title}`;
   }, [name, settings]);

@@ -70,7 +70,7 @@ export const Sidebar = ({ above, onLeave }: SidebarProps) => {
 
 const Chats = ({ onLeave }: { readonly onLeave: () => void }) => {
   const { chats } = useApp();
-  const { status, chats: list, next, problem } = useStore(chats.state);
+  const { status, chats: latest, next, opened, problem } = useStore(chats.state);
   const route = useRoute();
   useEffect(() => {
     void chats.load();
@@ -94,6 +94,9 @@ const Chats = ({ onLeave }: { readonly onLeave: () => void }) => {
       </div>
     );
   }
+  const shown = route.at === "chat" && route.chatId === opened?.id ? opened : null;
+  // Older than those that are listed, as long as these are not all.
+  const list = shown === null || latest.some(({ id }) => id === shown.id) ? latest : [...latest, shown];
   if (list.length === 0) return <p className="chat-list sidebar-note">Your chats will be listed here.</p>;
   return (
     <div className="chat-list">

@@ -23,7 +23,7 @@ export const AnswerFoot = memo(({ turn, last, actions }: FootProps) => {
   return (
     <div className="answer-foot">
       <Sources answer={answer} onOpen={actions.openSource} />
-      <Ending answer={answer} />
+      <Ending turn={turn} />
       {!running && (
         <div className={last ? "row-actions shown" : "row-actions"}>
           {answer.parts.length > 0 && <CopyButton text={() => copyOf(answer)} label="Copy answer" />}
@@ -43,7 +43,7 @@ const Sources = ({
   readonly answer: Answer;
   readonly onOpen: TurnActions["openSource"];
 }) =>
-  answer.citations.length === 0 ? null : (
+  answer.citations === null || answer.citations.length === 0 ? null : (
     <ol className="sources" aria-label="Sources">
       {answer.citations.map((citation, at) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: the list comes once, as a whole
@@ -60,7 +60,7 @@ const Sources = ({
     </ol>
   );
 
-const Ending = ({ answer }: { readonly answer: Answer }) => {
+const Ending = ({ turn: { answer, stopped } }: { readonly turn: TurnView }) => {
   const { models } = useApp();
   const { state, failure, done } = answer;
   const warning = done?.quota_warnings?.find((one) => one.warning || one.exhausted);
@@ -72,7 +72,9 @@ const Ending = ({ answer }: { readonly answer: Answer }) => {
         </p>
       )}
       {state === "failed" && <p className="ending problem">{failureText(failure)}</p>}
-      {state === "cancelled" && <p className="ending">You stopped this answer.</p>}
+      {state === "cancelled" && (
+        <p className="ending">{stopped === true ? "You stopped this answer." : "The answer was cut off."}</p>
+      )}
       {state === "none" && <p className="ending">This message has no answer.</p>}
       {done?.quota_decision === "downgrade" && (
         <p className="ending notice-line" role="note">

@@ -24,7 +24,7 @@ export const ChatView = ({ chatId }: { readonly chatId: string }) => {
   const [source, setSource] = useState<Citation | null>(null);
   const [deleting, setDeleting] = useState(false);
 
-  useEffect(() => void conversation.load(), [conversation]);
+  useEffect(() => conversation.watch(), [conversation]);
 
   useEffect(() => {
     if (!deleting) return;
@@ -66,6 +66,7 @@ export const ChatView = ({ chatId }: { readonly chatId: string }) => {
           writing={conversation.writing}
           input={input}
           running={latest !== undefined && isRunning(latest)}
+          stopping={latest?.stopped === true}
           onFiles={addFiles}
           onSend={send}
           onStop={conversation.stop}

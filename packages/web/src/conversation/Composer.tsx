@@ -10,6 +10,8 @@ import type { Draft, Writing } from "./writing.ts";
 interface ComposerProps {
   readonly writing: Writing;
   readonly running: boolean;
+  /** The answer was asked to stop, and has not yet. */
+  readonly stopping: boolean;
   readonly input: RefObject<HTMLTextAreaElement | null>;
   readonly onFiles: (files: readonly File[]) => void;
   readonly onSend: (draft: Draft) => void;
@@ -17,7 +19,7 @@ interface ComposerProps {
 }
 
 /** Where a message is written; what is refused comes back into it. */
-export const Composer = ({ writing, running, input, onFiles, onSend, onStop }: ComposerProps) => {
+export const Composer = ({ writing, running, stopping, input, onFiles, onSend, onStop }: ComposerProps) => {
   const { spoken } = useApp();
   const { files } = writing;
   const list = useStore(files.list);
@@ -103,8 +105,9 @@ export const Composer = ({ writing, running, input, onFiles, onSend, onStop }: C
           <button
             type="button"
             className="send"
-            aria-label="Stop the answer"
-            title="Stop the answer"
+            aria-label={stopping ? "Stopping the answer…" : "Stop the answer"}
+            title={stopping ? "Stopping the answer…" : "Stop the answer"}
+            aria-disabled={stopping}
             onClick={onStop}
           >
             <Icon name="stop" />

@@ -1,81 +1,46 @@
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useEffect, useMemo, useRef } from "react";
 import { useApp } from "../app/context.ts";
-import { titleOf } from "../chats/name.ts";
 import { problemText } from "../lib/problem.ts";
-import { goTo } from "../lib/route.ts";
 import { useStore } from "../lib/store.ts";
 import { ModelMenu } from "../models/ModelMenu.tsx";
 import { Icon } from "../ui/Icon.tsx";
 import { Composer } from "./Composer.tsx";
 import { DropZone } from "./DropZone.tsx";
 import { NoticeBar } from "./NoticeBar.tsx";
-import { createWriting, type Draft } from "./writing.ts";
+import { createChatToBe } from "./new-chat.ts";
 
-const noChat = (): Promise<string> => Promise.reject(new Error("a new chat has no files"));
-
-/** A chat that does not exist yet: it is created with its first message, or its first file. */
+/** Where a chat is begun. */
 export const NewChat = () => {
   const { client, chats, conversations, models, settings } = useApp();
+  const chat = useMemo(
+    () => createChatToBe({ client, chats, conversations }),
+    [client, chats, conversations],
+  );
   const offered = useStore(models.list);
-  const writing = useMemo(() => createWriting(client, noChat), [client]);
+  const model = useStore(chat.model);
+  const temporary = useStore(chat.temporary);
+  const creating = useStore(chat.creating);
+  const problem = useStore(chat.problem);
   const input = useRef<HTMLTextAreaElement>(null);
-  const creating = useRef(false);
-  const [model, setModel] = useState<string | null>(null);
-  const [temporary, setTemporary] = useState(false);
-  const [problem, setProblem] = useState<string | null>(null);
+  const addFiles = chat.writing.files.add;
 
   useEffect(() => {
-    if (offered === null) models.load().catch((error: unknown) => setProblem(problemText(error)));
-  }, [offered, models]);
-
-  /** The chat as it was chosen, which is shown from then on; null when it was refused. */
-  const create = async (title?: string): Promise<string | null> => {
-    setProblem(null);
-    creating.current = true;
-    try {
-      const chat = await chats.create({
-        ...(model === null ? {} : { model }),
-        ...(temporary ? { is_temporary: true } : {}),
-        ...(title === undefined ? {} : { title }),
-      });
-      goTo({ at: "chat", chatId: chat.id });
-      return chat.id;
-    } catch (error) {
-      setProblem(problemText(error));
-      return null;
-    } finally {
-      creating.current = false;
-    }
-  };
-
-  const send = async (draft: Draft): Promise<void> => {
-    const chatId = creating.current ? null : await create(titleOf(draft.content));
-    if (chatId === null) writing.giveBack(draft);
-    else void conversations.of(chatId).send(draft);
-  };
-
-  const addFiles = async (added: readonly File[]): Promise<void> => {
-    if (added.length === 0 || creating.current) return;
-    const chatId = await create();
-    if (chatId === null) return;
-    const own = conversations.of(chatId).writing;
-    own.text.set(writing.text.get());
-    own.webSearch.set(writing.webSearch.get());
-    own.files.add(added);
-  };
+    if (offered === null) models.load().catch((error: unknown) => chat.problem.set(problemText(error)));
+  }, [offered, models, chat]);
 
   return (
-    <DropZone className="chat" onFiles={(added) => void addFiles(added)}>
+    <DropZone className="chat" onFiles={addFiles}>
       <div className="messages-frame empty welcome">
         <h1>{settings.title}</h1>
         <p className="muted">What would you like to know?</p>
         <div className="choices">
-          <ModelMenu models={offered} chosen={model} onChoose={setModel} />
+          <ModelMenu models={offered} chosen={model} disabled={creating} onChoose={chat.model.set} />
           <button
             type="button"
             className="toggle"
             aria-pressed={temporary}
-            onClick={() => setTemporary((now) => !now)}
+            disabled={creating}
+            onClick={() => chat.temporary.update((now) => !now)}
           >
             <Icon name="temporary" />
             Temporary chat
@@ -90,15 +55,16 @@ export const NewChat = () => {
           <NoticeBar
             notice={{ kind: "error", text: problem }}
             onResend={() => {}}
-            onClose={() => setProblem(null)}
+            onClose={() => chat.problem.set(null)}
           />
         )}
         <Composer
-          writing={writing}
+          writing={chat.writing}
           input={input}
           running={false}
-          onFiles={(added) => void addFiles(added)}
-          onSend={(draft) => void send(draft)}
+          stopping={false}
+          onFiles={addFiles}
+          onSend={(draft) => void chat.send(draft)}
           onStop={() => {}}
         />
       </div>

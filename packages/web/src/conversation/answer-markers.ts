@@ -5,7 +5,7 @@ import { type Answer, isRunningState } from "./turn-view.ts";
 const none: Markers = new Map();
 const known = new WeakMap<readonly Citation[], Markers | null>();
 
-const find = ({ citations, text }: Answer): Markers | null => {
+const find = (citations: readonly Citation[], text: () => string): Markers | null => {
   const found = new Map<string, NumberedSource[]>();
   // Places are counted in code points.
   let points: readonly string[] | undefined;
@@ -27,16 +27,17 @@ const find = ({ citations, text }: Answer): Markers | null => {
 
 /**
  * What the markers in an answer stand for; null when it has none. What they mean is known at its end: until then
- * those of an answer from files are left out.
+ * those of an answer from files are left out, and so are those of an answer that was cut off, or whose sources are
+ * not known.
  */
-export const markersOf = (answer: Answer): Markers | null => {
-  if (isRunningState(answer.state)) {
-    return answer.tools.some(({ name }) => name === "file_search") ? none : null;
-  }
-  const before = known.get(answer.citations);
+export const markersOf = ({ state, tools, citations, text }: Answer): Markers | null => {
+  if (isRunningState(state)) return tools.some(({ name }) => name === "file_search") ? none : null;
+  if (citations === null) return none;
+  if (citations.length === 0) return state === "cancelled" ? none : null;
+  const before = known.get(citations);
   if (before !== undefined) return before;
-  const markers = find(answer);
-  if (answer.citations.length > 0) known.set(answer.citations, markers);
+  const markers = find(citations, text);
+  known.set(citations, markers);
   return markers;
 };
 
@@ -51,9 +52,9 @@ export const copyOf = (answer: Answer): string => {
   const body = text.replaceAll(codeOrMarker, (found) =>
     found.startsWith("`") ? found : (markers.get(found) ?? []).map(({ number }) => `[${number}]`).join(""),
   );
-  const list = answer.citations.map(
+  const list = (answer.citations ?? []).map(
     ({ title, url, position }, at) =>
       `[${at + 1}] ${[title || "File", position, url].filter((part) => part !== undefined).join(", ")}`,
   );
-  return `${body}\n\nSources:\n${list.join("\n")}`;
+  return list.length === 0 ? body : `${body}\n\nSources:\n${list.join("\n")}`;
 };

@@ -1,7 +1,7 @@
 import type { Client, SendMessage, Turn } from "@mini-chat/client";
 import { createStore, type Store } from "../lib/store.ts";
 import type { Quota } from "../quota/quota.ts";
-import { noticeOf } from "./notice.ts";
+import { createLookout } from "./lookout.ts";
 import { resolveLast } from "./resolve.ts";
 import { createRunner } from "./runner.ts";
 import { type ConversationState, createTranscript } from "./transcript.ts";
@@ -20,6 +20,8 @@ export interface Conversation {
   readonly chatId: string;
   readonly state: Store<ConversationState>;
   load(): Promise<void>;
+  /** Reads the chat, which is looked at until the result is called: a running answer is shown however it comes. */
+  watch(): () => void;
   loadOlder(): Promise<void>;
   readonly writing: Writing;
   /** Sends a message; one that is refused goes back to `writing`. */
@@ -31,6 +33,7 @@ export interface Conversation {
   readonly editing: Store<Edit | null>;
   edit(content: string): Promise<void>;
   removeLast(): Promise<void>;
+  /** Stops the answer that is on its way. */
   stop(): void;
   react(messageId: string, reaction: "like" | "dislike" | null): Promise<void>;
   dismiss(): void;
@@ -44,11 +47,15 @@ export interface ConversationDeps {
   readonly say: (text: string) => void;
 }
 
-export const createConversation = (chatId: string, deps: ConversationDeps): Conversation => {
+/** `writing`: the next message, if it was begun before the chat was there. */
+export const createConversation = (
+  chatId: string,
+  deps: ConversationDeps,
+  writing: Writing = createWriting(deps.client, () => Promise.resolve(chatId)),
+): Conversation => {
   const { client, quota, changed, say } = deps;
   const transcript = createTranscript(chatId, client);
   const { state, patch, last } = transcript;
-  const writing = createWriting(client, () => Promise.resolve(chatId));
   const editing = createStore<Edit | null>(null);
   let sent: SendMessage | null = null;
 
@@ -72,23 +79,42 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
       const read = keepKnown(joined ?? resolved, shown);
       patch({ status: "ready", problem: null, turns: read, older: joined === null ? older : before });
       void transcript.cite();
+      void transcript.qualify();
       const latest = resolved.at(-1);
       if (latest !== undefined && isRunning(latest)) void attach(latest);
     } catch (problem) {
       if (state.get().status !== "ready") patch({ status: "failed", problem });
+      else if (isUnheard()) lookout.afterPause();
     }
   };
 
-  const runner = createRunner({ transcript, quota, changed: () => changed(chatId), say, reload: load });
+  const runner = createRunner({
+    transcript,
+    quota,
+    changed: () => changed(chatId),
+    say,
+    cancel: (requestId) => client.turns.cancel(chatId, requestId),
+    reload: load,
+  });
+
+  const lookout = createLookout(() => void load());
+
+  /** The latest turn is being answered, as far as is known, and not followed here. */
+  const isUnheard = (): boolean => {
+    const latest = last();
+    return latest !== undefined && isRunning(latest) && runner.current() === null;
+  };
 
   const attach = async ({ key, requestId }: TurnView): Promise<void> => {
     if (requestId === undefined || runner.current() !== null) return;
-    // It may go on elsewhere, and cannot be heard from here: how it ends is looked for again.
-    const again = await runner
-      .follow(key, client.turns.resume(chatId, requestId), false)
-      .then((result) => result.state === "uncertain" && result.reason === "still_running")
-      .catch(() => true);
-    if (again) await load();
+    try {
+      const result = await runner.follow(key, client.turns.resume(chatId, requestId), false);
+      lookout.reset();
+      // It may go on elsewhere, and cannot be heard from here: how it ends is looked for again.
+      if (result.state === "uncertain" && result.reason === "still_running") lookout.soon();
+    } catch {
+      lookout.afterPause();
+    }
   };
 
   const begin = async (turns: readonly TurnView[], next: TurnView, start: () => Turn): Promise<boolean> => {
@@ -134,6 +160,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
     chatId,
     state,
     load,
+    watch: lookout.keep,
     loadOlder: transcript.loadOlder,
     writing,
     send: async (draft) => {
@@ -172,11 +199,7 @@ export const createConversation = (chatId: string, deps: ConversationDeps): Conv
       say("The last message was deleted.");
       changed(chatId);
     },
-    stop: () => {
-      const running = runner.current();
-      if (running?.requestId === undefined) return;
-      running.cancel().catch((error: unknown) => patch({ notice: noticeOf(error, null) }));
-    },
+    stop: runner.stop,
     react: transcript.react,
     dismiss: () => patch({ notice: null }),
   };

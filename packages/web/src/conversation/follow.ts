@@ -45,11 +45,12 @@ const textSplitter = (text: string): Splitter => {
   return splitter;
 };
 
-/** How a result of the client is shown. */
+/** How a result of the client is shown; only an answer that is stored has the id of a message. */
 const settled = (answer: Answer, result: TurnResult): Answer => {
   const base = {
     ...answer,
-    citations: result.citations,
+    // An answer that was read from the list of messages comes without its sources.
+    citations: result.recovered === "stored" && result.citations.length === 0 ? null : result.citations,
     tools: answer.tools.map((tool) => ({ ...tool, running: false })),
   };
   switch (result.state) {
@@ -87,7 +88,7 @@ export const followTurn = async (
     createdAt: new Date().toISOString(),
   };
   const publish = (): void => {
-    answer = { ...answer, messageId: turn.messageId, parts: splitter.parts() };
+    answer = { ...answer, parts: splitter.parts() };
     show(answer, turn.requestId);
   };
   const frame = everyFrame(publish);

@@ -3,7 +3,7 @@ import type { Quota } from "../quota/quota.ts";
 import { followTurn } from "./follow.ts";
 import { elsewhere, noticeOf, notices, uncertain } from "./notice.ts";
 import type { Transcript } from "./transcript.ts";
-import type { Answer, TurnView } from "./turn-view.ts";
+import { type Answer, isRunning, type TurnView } from "./turn-view.ts";
 
 export interface RunnerDeps {
   readonly transcript: Transcript;
@@ -11,6 +11,7 @@ export interface RunnerDeps {
   /** Tells the list and other tabs that a turn began or ended. */
   readonly changed: () => void;
   readonly say: (text: string) => void;
+  readonly cancel: (requestId: string) => Promise<unknown>;
   /** Reads the chat again. */
   readonly reload: () => Promise<void>;
 }
@@ -18,6 +19,8 @@ export interface RunnerDeps {
 /** The turn of a chat that is being answered, if there is one. */
 export interface Runner {
   current(): Turn | null;
+  /** Asks the server for the end of the latest turn: at once, or as soon as one that is only being begun is there. */
+  stop(): void;
   /** Of turns that began or ended here: what was read before is not how it is any more. */
   moves(): number;
   /** Follows a turn to its end, `own` when it was begun here; rejects with the refusal of the call that begins it. */
@@ -29,9 +32,16 @@ export interface Runner {
   begin(turns: readonly TurnView[], next: TurnView, start: () => Turn): Promise<TurnResult | null>;
 }
 
-export const createRunner = ({ transcript, quota, changed, say, reload }: RunnerDeps): Runner => {
+interface Running {
+  readonly turn: Turn;
+  /** The server has it, so that it can be cancelled. */
+  there: boolean;
+}
+
+export const createRunner = (deps: RunnerDeps): Runner => {
+  const { transcript, quota, changed, say, reload } = deps;
   const { state, patch, replaceTurn, last } = transcript;
-  let running: Turn | null = null;
+  let running: Running | null = null;
   let moves = 0;
 
   const tell = (result: TurnResult, own: boolean): void => {
@@ -45,23 +55,53 @@ export const createRunner = ({ transcript, quota, changed, say, reload }: Runner
     changed();
   };
 
+  const cancel = async (key: string, requestId: string | undefined): Promise<void> => {
+    if (requestId === undefined) return;
+    const heard = running !== null;
+    try {
+      await deps.cancel(requestId);
+      if (!heard) await reload();
+    } catch (error) {
+      replaceTurn(key, (now) => ({ ...now, stopped: false }));
+      patch({ notice: noticeOf(error, null) });
+    }
+  };
+
   const follow: Runner["follow"] = async (key, turn, own) => {
-    running = turn;
+    const one: Running = { turn, there: !own };
+    running = one;
     moves += 1;
+    const endIfStopped = (): void => {
+      if (last()?.stopped === true) void cancel(key, turn.requestId);
+    };
+    if (one.there) endIfStopped();
     try {
       const show = (answer: Answer, requestId: string | undefined): void =>
         replaceTurn(key, (now) => ({ ...now, requestId: requestId ?? now.requestId, answer }));
-      const result = await followTurn(turn, show, () => own && changed());
+      const result = await followTurn(turn, show, () => {
+        if (one.there) return;
+        one.there = true;
+        changed();
+        endIfStopped();
+      });
       tell(result, own);
       return result;
     } finally {
-      if (running === turn) running = null;
+      if (running === one) running = null;
       moves += 1;
     }
   };
 
   return {
-    current: () => running,
+    current: () => running?.turn ?? null,
+    stop: () => {
+      const turn = last();
+      if (turn === undefined || turn.stopped === true || !isRunning(turn)) return;
+      replaceTurn(turn.key, (now) => ({ ...now, stopped: true }));
+      say("Stopping the answer.");
+      if (running === null) void cancel(turn.key, turn.requestId);
+      else if (running.there) void cancel(turn.key, running.turn.requestId);
+    },
     moves: () => moves,
     follow,
     begin: async (turns, next, start) => {

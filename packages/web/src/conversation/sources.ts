@@ -3,7 +3,7 @@ import type { Citation, Client } from "@mini-chat/client";
 // What is parsed at once must not be felt.
 const mostMessages = 1_000;
 
-/** The sources of each answer of a chat that has any, by message; null for a chat that is too long to look. */
+/** The sources of each message of a chat; null for a chat that is too long to look. */
 export const sourcesOf = async (
   client: Client,
   chatId: string,
@@ -11,7 +11,5 @@ export const sourcesOf = async (
   const chat = await client.chats.get(chatId);
   if (chat.message_count === 0 || chat.message_count > mostMessages) return null;
   const { messages } = await client.chats.export(chatId, "json");
-  return new Map(
-    messages.flatMap(({ id, citations = [] }) => (citations.length === 0 ? [] : [[id, citations] as const])),
-  );
+  return new Map(messages.map(({ id, citations = [] }) => [id, citations]));
 };

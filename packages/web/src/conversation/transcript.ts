@@ -1,6 +1,7 @@
 import type { Client, Message } from "@mini-chat/client";
 import { createStore, type Store } from "../lib/store.ts";
 import { type Notice, noticeOf } from "./notice.ts";
+import { isPartial } from "./resolve.ts";
 import { sourcesOf } from "./sources.ts";
 import { joinTurns, type TurnView, turnsOf } from "./turn-view.ts";
 
@@ -22,10 +23,12 @@ export interface Transcript {
   readPage(cursor?: string): Promise<{ turns: readonly TurnView[]; older: string | null }>;
   loadOlder(): Promise<void>;
   /**
-   * Lists of messages leave sources out; a chat that is not too long is asked for them as a whole, once for each
-   * newest answer.
+   * Lists of messages leave sources out; a chat that is not too long is asked for them as a whole, once for the
+   * newest answer whose sources are not known.
    */
   cite(): Promise<void>;
+  /** Lists of messages do not tell whether an answer is whole; the status of the newest one's turn does, asked once. */
+  qualify(): Promise<void>;
   /** Shown at once, and taken back when the server refuses it. */
   react(messageId: string, reaction: "like" | "dislike" | null): Promise<void>;
 }
@@ -43,6 +46,7 @@ export const createTranscript = (chatId: string, client: Client): Transcript => 
   let loadingOlder = false;
   let sources: Awaited<ReturnType<typeof sourcesOf>> = null;
   let citedTo: string | undefined;
+  let qualified: string | undefined;
 
   const patch = (change: Partial<ConversationState>): void => state.set({ ...state.get(), ...change });
   const replaceTurn = (key: string, change: (turn: TurnView) => TurnView): void =>
@@ -52,7 +56,7 @@ export const createTranscript = (chatId: string, client: Client): Transcript => 
     turns.map((turn) => {
       const { messageId, citations } = turn.answer;
       const found = messageId === undefined ? undefined : sources?.get(messageId);
-      return found === undefined || citations.length > 0
+      return found === undefined || citations !== null
         ? turn
         : { ...turn, answer: { ...turn.answer, citations: found } };
     });
@@ -86,7 +90,7 @@ export const createTranscript = (chatId: string, client: Client): Transcript => 
       }
     },
     cite: async () => {
-      const newest = state.get().turns.at(-1)?.answer.messageId;
+      const newest = state.get().turns.findLast(({ answer }) => answer.citations === null)?.answer.messageId;
       if (newest === undefined || newest === citedTo) return;
       citedTo = newest;
       try {
@@ -95,6 +99,25 @@ export const createTranscript = (chatId: string, client: Client): Transcript => 
       } catch {
         // Looked for again when the chat is read again.
         citedTo = undefined;
+      }
+    },
+    qualify: async () => {
+      const newest = state.get().turns.at(-1);
+      if (newest?.requestId === undefined || newest.answer.state !== "done") return;
+      const { messageId, done } = newest.answer;
+      // What was heard to its end here is whole.
+      if (done !== null || messageId === qualified) return;
+      qualified = messageId;
+      try {
+        if (!(await isPartial(client, chatId, newest.requestId))) return;
+        replaceTurn(newest.key, (now) =>
+          now.answer.messageId === messageId
+            ? { ...now, answer: { ...now.answer, state: "cancelled" } }
+            : now,
+        );
+      } catch {
+        // Asked again when the chat is read again.
+        qualified = undefined;
       }
     },
     react: async (messageId, reaction) => {

@@ -34,7 +34,8 @@ export interface Answer {
   readonly model: string | undefined;
   readonly createdAt: string | undefined;
   readonly reaction: "like" | "dislike" | null;
-  readonly citations: readonly Citation[];
+  /** Null while they are not known: lists of messages leave them out. */
+  readonly citations: readonly Citation[] | null;
   readonly tools: readonly ToolUse[];
   readonly done: DoneEvent | null;
   /** A code of api.md §5.3, with `failed`. */
@@ -51,6 +52,8 @@ export interface TurnView {
   readonly answer: Answer;
   /** Begun on this page. */
   readonly own?: true;
+  /** The reader asked for its end, on this page. */
+  readonly stopped?: boolean;
 }
 
 /** The latest message while it is written anew. */
@@ -89,6 +92,7 @@ const questionOf = ({ content, attachments, created_at }: Message): Question => 
 const answerOf = (message: Message): Answer => ({
   ...emptyAnswer("done"),
   messageId: message.id,
+  citations: null,
   parts: splitMarkdown(message.content),
   text: () => message.content,
   model: message.model,
@@ -134,13 +138,22 @@ export const joinShown = (
   return seam === -1 ? null : joinTurns(shown.slice(0, seam + 1), newest);
 };
 
-/** What was read again, with what is only known here of the same answers: tools, sources, how it came about. */
+const hasEnded = ({ answer: { state, messageId } }: TurnView): boolean =>
+  (state === "done" || state === "cancelled") && messageId !== undefined;
+
+/**
+ * What was read again, with what is only known here of the same turns: that the reader stopped them, and of answers
+ * their tools and sources, how they came about and how they ended.
+ */
 export const keepKnown = (read: readonly TurnView[], shown: readonly TurnView[]): readonly TurnView[] => {
-  const known = new Map(shown.map((turn) => [turn.answer.messageId, turn]));
+  const known = new Map(shown.map((turn) => [turn.requestId, turn]));
   return read.map((turn) => {
+    const before = known.get(turn.requestId);
+    if (before === undefined) return turn;
     const { messageId, reaction } = turn.answer;
-    const before = messageId === undefined ? undefined : known.get(messageId);
-    if (before === undefined || before.answer.state !== "done") return turn;
+    if (!hasEnded(before) || before.answer.messageId !== messageId) {
+      return before.stopped === true ? { ...turn, stopped: true } : turn;
+    }
     return before.answer.reaction === reaction
       ? before
       : { ...before, answer: { ...before.answer, reaction } };

@@ -6,6 +6,7 @@ interface ModelMenuProps {
   readonly models: readonly Model[] | null;
   /** Null for the one that the server takes when nobody chose. */
   readonly chosen: string | null;
+  readonly disabled: boolean;
   readonly onChoose: (modelId: string | null) => void;
 }
 
@@ -16,7 +17,7 @@ const noteOf = ({ tier, multiplier_display: multiplier, description }: Model): s
 
 const defaultName = "Default model";
 
-export const ModelMenu = ({ models, chosen, onChoose }: ModelMenuProps) => {
+export const ModelMenu = ({ models, chosen, disabled, onChoose }: ModelMenuProps) => {
   if (models === null) return <span className="toggle placeholder">Models…</span>;
   // Of one model it is known which one the server takes.
   const shown = chosen ?? (models.length === 1 ? models[0]?.model_id : undefined) ?? "";
@@ -27,16 +28,15 @@ export const ModelMenu = ({ models, chosen, onChoose }: ModelMenuProps) => {
     note: noteOf(model),
   }));
   const preset = { value: "", name: defaultName, note: "The one this server takes for new chats" };
+  const trigger = (
+    <button type="button" className="toggle" aria-label={`Model: ${name}`} disabled={disabled}>
+      {name}
+      <Icon name="chevron" />
+    </button>
+  );
+  if (disabled) return trigger;
   return (
-    <Menu
-      align="start"
-      trigger={
-        <button type="button" className="toggle" aria-label={`Model: ${name}`}>
-          {name}
-          <Icon name="chevron" />
-        </button>
-      }
-    >
+    <Menu align="start" trigger={trigger}>
       <MenuChoice
         label="Model"
         value={shown}

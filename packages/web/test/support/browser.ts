@@ -46,7 +46,8 @@ export const openTab = async (browser: Browser, origin: string, options: TabOpti
   const { token = callers.ann.token, path = "/" } = options;
   const context = options.context ?? (await browser.newContext(options.browser));
   const page = await context.newPage();
-  page.setDefaultTimeout(8_000);
+  // Of a machine that has much else to do; below the limit of a test, so that it says what was waited for.
+  page.setDefaultTimeout(25_000);
   const complaints: string[] = [];
   page.on("pageerror", (error) => complaints.push(`error: ${error.message}`));
   page.on("console", (message) => {

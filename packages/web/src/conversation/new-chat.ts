@@ -1,0 +1,82 @@
+import type { Client } from "@mini-chat/client";
+import type { ChatList } from "../chats/chat-list.ts";
+import { titleOf } from "../chats/name.ts";
+import { problemText } from "../lib/problem.ts";
+import { goTo } from "../lib/route.ts";
+import { createStore, type Store } from "../lib/store.ts";
+import type { Conversations } from "./conversations.ts";
+import { createWriting, type Draft, type Writing } from "./writing.ts";
+
+/** A chat that does not exist yet: it is created as chosen, with its first message or its first file. */
+export interface ChatToBe {
+  /** Null for the server's choice. */
+  readonly model: Store<string | null>;
+  readonly temporary: Store<boolean>;
+  /** It is created, or will be in a moment: what was chosen holds. */
+  readonly creating: Store<boolean>;
+  /** Why it could not be created for a message. */
+  readonly problem: Store<string | null>;
+  /** Becomes that of the chat, with whatever was written and attached meanwhile. */
+  readonly writing: Writing;
+  send(draft: Draft): Promise<void>;
+}
+
+interface ChatToBeDeps {
+  readonly client: Client;
+  readonly chats: ChatList;
+  readonly conversations: Conversations;
+}
+
+export const createChatToBe = ({ client, chats, conversations }: ChatToBeDeps): ChatToBe => {
+  const model = createStore<string | null>(null);
+  const temporary = createStore(false);
+  const creating = createStore(false);
+  const problem = createStore<string | null>(null);
+  let created: Promise<string> | null = null;
+
+  const create = async (title: string | undefined): Promise<string> => {
+    const wanted = model.get();
+    creating.set(true);
+    try {
+      const { id } = await chats.create({
+        ...(wanted === null ? {} : { model: wanted }),
+        ...(temporary.get() ? { is_temporary: true } : {}),
+        ...(title === undefined ? {} : { title }),
+      });
+      conversations.begin(id, writing);
+      goTo({ at: "chat", chatId: id });
+      return id;
+    } catch (error) {
+      created = null;
+      creating.set(false);
+      throw error;
+    }
+  };
+
+  /** The chat, which is shown from then on; it is created once, however much waits for it. */
+  const chat = (title?: string): Promise<string> => {
+    created ??= create(title);
+    return created;
+  };
+
+  const writing = createWriting(client, chat);
+
+  return {
+    model,
+    temporary,
+    creating,
+    problem,
+    writing,
+    send: async (draft) => {
+      if (creating.get()) return writing.giveBack(draft);
+      problem.set(null);
+      try {
+        const chatId = await chat(titleOf(draft.content));
+        void conversations.of(chatId).send(draft);
+      } catch (error) {
+        problem.set(problemText(error));
+        writing.giveBack(draft);
+      }
+    },
+  };
+};
