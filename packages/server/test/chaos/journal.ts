@@ -52,7 +52,7 @@ export interface Journal {
   readonly batches: readonly Batch[];
   /** Leases it found lost while it lived. */
   readonly lost: readonly { readonly kind: string; readonly at: number }[];
-  /** When it was killed, if it was. */
+  /** When it was gone, if it was killed. */
   readonly killedAt: number | null;
 }
 

@@ -67,10 +67,10 @@ export const kill = async (place: Place): Promise<void> => {
   const { child, name } = place;
   if (isOver(child)) throw new Error(`${name} ended by itself: ${child.exitCode ?? child.signalCode}`);
   const exited = once(child, "exit");
-  const killedAt = sharedNow();
   child.kill("SIGKILL");
   await exited;
-  place.journals.push(readJournal(place.file, name, killedAt));
+  // Only now: it may have taken a batch before the signal reached it.
+  place.journals.push(readJournal(place.file, name, sharedNow()));
 };
 
 /** SIGTERM; resolves when the process is gone and its journal read. */
