@@ -167,10 +167,11 @@ describe("a message that is refused for ever", () => {
   });
 
   test("hides nothing of its key behind the bound claims read from", async () => {
-    const [sick, well] = [tenantOf(0), tenantOf(0)];
+    const [sick, other, well] = [tenantOf(0), tenantOf(0), tenantOf(0)];
     await enqueue(sick, [1, 2, 3]);
+    await enqueue(other, [4]);
     await answer(await claimUsage(), () => down);
-    await enqueue(well, [4]);
+    await enqueue(well, [5]);
     const lastId = (await readHorizon(db))?.lastId ?? 0n;
     expect(await answer(await claimUsage(lastId), () => done)).toBe(true);
     expect((await claimUsage(lastId)).messages).toEqual([]);
@@ -179,6 +180,7 @@ describe("a message that is refused for ever", () => {
     );
     expect(rows[0]?.bound).toBe(lastId + 1n);
     await reject((await headOf(sick)).messageId);
+    // The other key still waits, so claims read from the bound.
     expect((await claimUsage(lastId)).messages.map(numberOf)).toEqual([2, 3]);
   });
 
