@@ -328,6 +328,8 @@ create table outbox_dead (
   replay_count integer not null default 0,
   completed_at timestamp with time zone,
   completed_by character varying(128),
+  rejected_by character varying(128),
+  reject_reason text,
   constraint outbox_dead_pkey PRIMARY KEY (id),
   constraint outbox_dead_check CHECK ((status::text = 'replaying'::text) = (deadline IS NOT NULL)),
   constraint outbox_dead_check1 CHECK ((status::text = ANY (ARRAY['resolved'::character varying, 'discarded'::character varying]::text[])) = (completed_at IS NOT NULL)),
@@ -355,6 +357,8 @@ create table outbox_parked (
   until timestamp with time zone not null,
   attempts integer not null,
   from_id bigint not null default 0,
+  since timestamp with time zone default now(),
+  error text,
   constraint outbox_parked_pkey PRIMARY KEY (partition_id, order_key),
   constraint outbox_parked_attempts_check CHECK (attempts >= 0)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=200);
@@ -929,6 +933,18 @@ $function$;
 
 CREATE OR REPLACE FUNCTION public.outbox_settle(p_partitions integer[], p_tokens uuid[], p_delays_ms double precision[], p_heads bigint[], p_attempts integer[], p_errors text[], p_done_partitions integer[], p_done_ids bigint[], p_dead_partitions integer[], p_dead_ids bigint[], p_dead_attempts integer[], p_dead_errors text[], p_parked_partitions integer[], p_parked_keys uuid[], p_parked_delays_ms double precision[], p_parked_attempts integer[], p_resumed_partitions integer[], p_resumed_keys uuid[], p_kept integer[], p_kept_token uuid)
  RETURNS integer[]
+ LANGUAGE sql
+AS $function$
+  select outbox_settle(
+    p_partitions, p_tokens, p_delays_ms, p_heads, p_attempts, p_errors, p_done_partitions, p_done_ids,
+    p_dead_partitions, p_dead_ids, p_dead_attempts, p_dead_errors, p_parked_partitions, p_parked_keys,
+    p_parked_delays_ms, p_parked_attempts, p_resumed_partitions, p_resumed_keys, p_kept, p_kept_token,
+    '{}'::text[]
+  )
+$function$;
+
+CREATE OR REPLACE FUNCTION public.outbox_settle(p_partitions integer[], p_tokens uuid[], p_delays_ms double precision[], p_heads bigint[], p_attempts integer[], p_errors text[], p_done_partitions integer[], p_done_ids bigint[], p_dead_partitions integer[], p_dead_ids bigint[], p_dead_attempts integer[], p_dead_errors text[], p_parked_partitions integer[], p_parked_keys uuid[], p_parked_delays_ms double precision[], p_parked_attempts integer[], p_resumed_partitions integer[], p_resumed_keys uuid[], p_kept integer[], p_kept_token uuid, p_parked_errors text[])
+ RETURNS integer[]
  LANGUAGE plpgsql
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
@@ -998,11 +1014,23 @@ begin
     )
     insert into outbox_dead (
       queue, partition_id, message_id, tenant_id, order_key, kind, payload, trace, created_at,
-      attempts, error, fingerprint
+      attempts, first_failed_at, error, fingerprint
     )
     select
       p.queue, g.partition_id, g.message_id, g.tenant_id, g.order_key, g.kind, g.payload, g.trace,
-      g.created_at, g.attempts, g.error,
+      g.created_at, g.attempts,
+      -- Of a key that waits only its first message is tried: the wait is that message's.
+      coalesce(
+        (
+          select k.since
+          from outbox_parked k
+          where k.partition_id = g.partition_id
+            and k.order_key = g.order_key
+          limit 1
+        ),
+        now()
+      ),
+      g.error,
       md5(p.queue || ' ' || regexp_replace(g.error, '[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+', '#', 'g'))
     from gone g
     join outbox_partition p on p.id = g.partition_id
@@ -1012,17 +1040,19 @@ begin
   if cardinality(p_parked_keys) > 0 then
     -- Whatever lies below the partition's bound belongs to keys that had waited already, and this key
     -- had not when the bound was set.
-    insert into outbox_parked (partition_id, order_key, until, attempts, from_id)
+    insert into outbox_parked as w (partition_id, order_key, until, attempts, from_id, error)
     select
       k.partition_id, k.order_key, now() + k.delay_ms * interval '1 ms', k.attempts,
-      (select greatest(p.scan_from, p.read_from) from outbox_partition p where p.id = k.partition_id)
-    from unnest(p_parked_partitions, p_parked_keys, p_parked_delays_ms, p_parked_attempts)
-      as k (partition_id, order_key, delay_ms, attempts)
+      (select greatest(p.scan_from, p.read_from) from outbox_partition p where p.id = k.partition_id),
+      k.error
+    from unnest(p_parked_partitions, p_parked_keys, p_parked_delays_ms, p_parked_attempts, p_parked_errors)
+      as k (partition_id, order_key, delay_ms, attempts, error)
     where k.partition_id = any (v_held)
     on conflict (partition_id, order_key) do update
     set
       until = excluded.until,
-      attempts = excluded.attempts;
+      attempts = excluded.attempts,
+      error = coalesce(excluded.error, w.error);
   end if;
 
   if cardinality(p_resumed_keys) > 0 then

@@ -2,6 +2,8 @@ import { isUuid } from "../lib/id.ts";
 import { type DeadFilter, deadStatuses, defaultDeadLimit } from "../outbox/dead-letter.ts";
 import type { Selection } from "../outbox/dead-letters.ts";
 import { isPartitionCount, maxPartitions } from "../outbox/repartition.ts";
+import { maxRejectReason } from "../outbox/waiting.ts";
+import type { WaitingFilter } from "../outbox/waiting-store.ts";
 import { actorFlag, actorOf } from "./actor.ts";
 import { type Flag, readChoice, readInt, shown, UsageError, type Words } from "./flags.ts";
 
@@ -13,6 +15,17 @@ export type OutboxAction =
       readonly filter: DeadFilter;
       readonly limit: number;
       readonly payload: boolean;
+    }
+  | {
+      readonly name: "waiting";
+      readonly filter: WaitingFilter;
+      readonly limit: number;
+    }
+  | {
+      readonly name: "reject";
+      readonly messageId: string;
+      readonly reason: string | undefined;
+      readonly actor: string;
     }
   | { readonly name: "dead count"; readonly filter: DeadFilter }
   | { readonly name: "dead show"; readonly id: bigint; readonly payload: boolean }
@@ -75,6 +88,44 @@ export const outboxCommands: Readonly<Record<OutboxAction["name"], OutboxCommand
       queue: values.get("queue"),
       partitions: switches.has("partitions"),
     }),
+  },
+  waiting: {
+    takes: "",
+    about: "events that are tried again and again, each the first of its tenant or chat; oldest first",
+    flags: {
+      queue: scopeFlags.queue,
+      tenant: scopeFlags.tenant,
+      partition: scopeFlags.partition,
+      all: { help: "also those that have not failed" },
+      limit: { value: "N", help: `at most so many; default: ${defaultDeadLimit}` },
+    },
+    read: (words) => {
+      const { queue, tenantId, partitionId } = filterOf(words);
+      return {
+        name: "waiting",
+        filter: { queue, tenantId, partitionId, all: words.switches.has("all") },
+        limit: limitOf(words, maxListed) ?? defaultDeadLimit,
+      };
+    },
+  },
+  reject: {
+    takes: "",
+    about: "give up an event that waits: it becomes a dead letter, and what waits behind it goes on",
+    flags: {
+      message: { value: "ID", help: "its message id, as waiting and logs show it" },
+      reason: { value: "TEXT", help: "why, for the dead letter and the log" },
+      actor: actorFlag,
+    },
+    read: (words) => {
+      const messageId = words.values.get("message");
+      const reason = words.values.get("reason")?.trim();
+      if (messageId === undefined) throw new UsageError("reject needs --message ID");
+      if (!isUuid(messageId)) throw new UsageError(`--message must be a UUID, not ${shown(messageId)}`);
+      if (reason !== undefined && (reason === "" || reason.length > maxRejectReason)) {
+        throw new UsageError(`--reason must be 1 to ${maxRejectReason} characters`);
+      }
+      return { name: "reject", messageId: messageId.toLowerCase(), reason, actor: actorOf(words) };
+    },
   },
   "dead list": {
     takes: "",

@@ -2,6 +2,7 @@ import type { DeadGroup, DeadLetter } from "../outbox/dead-letter.ts";
 import type { Change } from "../outbox/dead-letters.ts";
 import type { PartitionState } from "../outbox/partition-store.ts";
 import { conditionOf, type OutboxStatus, type QueueStatus } from "../outbox/status.ts";
+import type { WaitingHead } from "../outbox/waiting-store.ts";
 import { type Column, duration, plainText, table } from "./table.ts";
 
 /** What people read of `mini-chat outbox …`. */
@@ -46,6 +47,24 @@ export const printStatus = (status: OutboxStatus, wanted: "stuck" | "busy"): str
     );
   }
   return parts.join("\n\n");
+};
+
+const waitingColumns: readonly Column<WaitingHead>[] = [
+  { head: "MESSAGE", cell: ({ messageId }) => messageId },
+  { head: "QUEUE", cell: ({ queue }) => queue },
+  { head: "PARTITION", cell: ({ partitionId }) => partitionId, right: true },
+  { head: "TENANT", cell: ({ tenantId }) => tenantId },
+  { head: "STATE", cell: ({ condition }) => condition },
+  { head: "ATTEMPTS", cell: ({ attempts }) => attempts, right: true },
+  { head: "FIRST FAILED", cell: ({ firstFailedAt }) => time(firstFailedAt) },
+  { head: "NEXT ATTEMPT", cell: ({ nextAttemptAt }) => time(nextAttemptAt) },
+  { head: "BEHIND IT", cell: ({ behind }) => behind, right: true },
+  { head: "LAST ERROR", cell: ({ error }) => error },
+];
+
+export const printWaiting = (heads: readonly WaitingHead[], all: boolean): string => {
+  if (heads.length > 0) return table(waitingColumns, heads);
+  return all ? "nothing waits" : "nothing that failed waits; --all shows what has not failed";
 };
 
 const letterColumns: readonly Column<DeadLetter>[] = [
@@ -100,6 +119,8 @@ export const printLetter = (letter: DeadLetter): string => {
     ["claimed until", letter.deadline],
     ["completed at", letter.completedAt],
     ["completed by", letter.completedBy],
+    ["rejected by", letter.rejectedBy],
+    ["reason", letter.rejectReason],
     ["error", letter.error],
   ];
   const shown = fields.flatMap(([name, value]) =>

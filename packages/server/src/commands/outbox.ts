@@ -14,13 +14,29 @@ import { setPaused } from "../outbox/partition-store.ts";
 import { type QueueSettings, queueKinds, queueSettings, storedQueueName } from "../outbox/queue.ts";
 import { repartition } from "../outbox/repartition.ts";
 import { readOutboxStatus } from "../outbox/status.ts";
-import { changeView, deadGroupView, deadLetterView, partitionView, statusView } from "../outbox/view.ts";
+import {
+  changeView,
+  deadGroupView,
+  deadLetterView,
+  partitionView,
+  statusView,
+  waitingView,
+} from "../outbox/view.ts";
+import { rejectWaiting } from "../outbox/waiting.ts";
+import { listWaiting } from "../outbox/waiting-store.ts";
 import { noMetrics } from "../telemetry/metrics.ts";
 import { UsageError } from "./flags.ts";
 import { type Answer, type Operation, operate, standardOutput } from "./operator.ts";
 import type { OutboxArguments } from "./outbox-arguments.ts";
 import type { OutboxAction } from "./outbox-commands.ts";
-import { printChange, printGroups, printLetter, printLetters, printStatus } from "./outbox-print.ts";
+import {
+  printChange,
+  printGroups,
+  printLetter,
+  printLetters,
+  printStatus,
+  printWaiting,
+} from "./outbox-print.ts";
 
 interface Session extends DeadLetterDeps, Operation {}
 
@@ -52,6 +68,10 @@ const answerTo = (session: Session, action: OutboxAction): Promise<Answer> => {
   switch (action.name) {
     case "status":
       return status(session, action);
+    case "waiting":
+      return waiting(session, action);
+    case "reject":
+      return reject(session, action);
     case "dead list":
       return list(session, action);
     case "dead count":
@@ -94,8 +114,31 @@ const queuesOf = (queues: Session["queues"], text: string): readonly QueueSettin
   throw new UsageError(`--queue must be one of ${known}, or all`);
 };
 
-const resolved = <Filter extends DeadFilter>({ queues }: Session, filter: Filter): Filter =>
+const resolved = <Filter extends Pick<DeadFilter, "queue">>({ queues }: Session, filter: Filter): Filter =>
   filter.queue === undefined ? filter : { ...filter, queue: storedQueueName(queues, filter.queue) };
+
+const waiting = async (session: Session, action: Action<"waiting">): Promise<Answer> => {
+  const { limit } = action;
+  const found = await listWaiting(session.db, resolved(session, action.filter), { limit: limit + 1 });
+  const heads = found.slice(0, limit);
+  tellOfMore(session, found.length > limit, limit);
+  return {
+    json: { items: heads.map(waitingView), more: found.length > limit },
+    text: printWaiting(heads, action.filter.all === true),
+  };
+};
+
+const tellOfMore = ({ progress }: Session, more: boolean, limit: number): void => {
+  if (more) progress(`there are more than ${limit}; --limit shows more of them`);
+};
+
+const reject = async (session: Session, action: Action<"reject">): Promise<Answer> => {
+  const letter = await rejectWaiting(session, action.messageId, action);
+  return {
+    json: deadLetterView(letter),
+    text: `rejected ${letter.messageId}: it is dead letter ${letter.id}`,
+  };
+};
 
 const list = async (session: Session, action: Action<"dead list">): Promise<Answer> => {
   const { limit, payload } = action;
@@ -104,7 +147,7 @@ const list = async (session: Session, action: Action<"dead list">): Promise<Answ
     withPayload: payload,
   });
   const letters = found.slice(0, limit);
-  if (found.length > limit) session.progress(`there are more than ${limit}; --limit shows more of them`);
+  tellOfMore(session, found.length > limit, limit);
   return {
     json: { items: letters.map(deadLetterView), more: found.length > limit },
     text: printLetters(letters),

@@ -30,6 +30,9 @@ export interface DeadLetter {
   readonly completedAt: Timestamp | null;
   /** The operator who requeued, resolved or discarded it. */
   readonly completedBy: string | null;
+  /** The operator who gave it up while it waited, and why; null when its handler or its attempts did. */
+  readonly rejectedBy: string | null;
+  readonly rejectReason: string | null;
   /** JSON text as it was enqueued; null unless it was asked for: it may hold what users wrote. */
   readonly payload: string | null;
 }

@@ -20,7 +20,8 @@ export const deadColumns = (withPayload: boolean): string => `
       d.created_at as "createdAt", d.attempts, d.first_failed_at as "firstFailedAt",
       d.last_failed_at as "lastFailedAt", d.error, d.fingerprint, d.status, d.deadline,
       d.replay_count as "replayCount", d.completed_at as "completedAt",
-      d.completed_by as "completedBy", ${withPayload ? "d.payload" : "null as payload"}`;
+      d.completed_by as "completedBy", d.rejected_by as "rejectedBy",
+      d.reject_reason as "rejectReason", ${withPayload ? "d.payload" : "null as payload"}`;
 
 export const toLetter = (row: DeadRow): DeadLetter => ({ ...row, status: fromStoredStatus(row.status) });
 

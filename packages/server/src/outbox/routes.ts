@@ -13,7 +13,10 @@ import { countDead, findDead, groupDead, listDead } from "./dead-store.ts";
 import { setPaused } from "./partition-store.ts";
 import { queueKinds, storedQueueName } from "./queue.ts";
 import { readOutboxStatus } from "./status.ts";
-import { changeView, deadGroupView, deadLetterView, partitionView, statusView } from "./view.ts";
+import { changeView, deadGroupView, deadLetterView, partitionView, statusView, waitingView } from "./view.ts";
+import { maxRejectReason, RejectRefused, rejectWaiting } from "./waiting.ts";
+import { decodeWaitingPosition, encodeWaitingPosition } from "./waiting-position.ts";
+import { listWaiting } from "./waiting-store.ts";
 
 export interface OutboxAdminDeps extends DeadLetterDeps {
   /** `server.admin_token`; without it these paths do not exist. */
@@ -43,6 +46,15 @@ const listQuery = z.object({
   include_payload: flag(),
 });
 
+const waitingQuery = z.object({
+  queue: scopeShape.queue,
+  partition_id: scopeShape.partition_id,
+  tenant_id: scopeShape.tenant_id,
+  all: flag(),
+  limit: limitText(),
+  cursor: z.string().max(256).optional(),
+});
+
 const maxIds = 1_000;
 // A payload may have 64 KiB.
 const maxWithPayload = 100;
@@ -67,7 +79,7 @@ type Scope = { [Key in keyof typeof filterShape]?: z.output<(typeof filterShape)
 
 /**
  * `/admin/v1/outbox/…` on the ops listener (outbox.md §11): what the command line does, for dead letters,
- * purge, status and pausing. Across tenants. Every call is logged with its actor, the header `X-Actor`.
+ * purge, what waits, status and pausing. Across tenants. Every call is logged with its actor, the header `X-Actor`.
  */
 export const registerOutboxAdmin = (ops: ApiServer, deps: OutboxAdminDeps): void => {
   const filterOf = (scope: Scope): DeadFilter => ({
@@ -80,6 +92,7 @@ export const registerOutboxAdmin = (ops: ApiServer, deps: OutboxAdminDeps): void
   });
   registerReads(ops, deps, filterOf);
   registerDeadChanges(ops, deps, filterOf);
+  registerWaiting(ops, deps);
   registerStatus(ops, deps);
 };
 
@@ -211,6 +224,57 @@ const registerDeadChanges = (ops: ApiServer, deps: OutboxAdminDeps, filterOf: Fi
       return { deleted: await purgeDeadLetters(deps, scope, { actor: actorOf(request) }) };
     },
   );
+};
+
+const registerWaiting = (ops: ApiServer, deps: OutboxAdminDeps): void => {
+  ops.get(
+    `${root}/messages`,
+    { ...guarded(deps, "messages_list"), schema: { querystring: waitingQuery } },
+    async (request) => {
+      const { queue, partition_id, tenant_id, all, limit, cursor } = request.query;
+      const heads = await listWaiting(
+        deps.db,
+        {
+          queue: queue === undefined ? undefined : storedQueueName(deps.queues, queue),
+          partitionId: partition_id,
+          tenantId: tenant_id,
+          all: all === "true",
+        },
+        { limit: limit + 1, after: cursor === undefined ? undefined : decodeWaitingPosition(cursor) },
+      );
+      const page = heads.slice(0, limit);
+      const last = heads.length > limit ? page.at(-1) : undefined;
+      return {
+        items: page.map(waitingView),
+        page_info: { limit, next_cursor: last === undefined ? null : encodeWaitingPosition(last.id) },
+      };
+    },
+  );
+  ops.post(
+    `${root}/messages/:message_id/reject`,
+    {
+      ...guarded(deps, "messages_reject"),
+      schema: {
+        params: z.object({ message_id: uuid() }),
+        body: z.strictObject({ reason: z.string().trim().min(1).max(maxRejectReason).optional() }),
+      },
+    },
+    async (request) => {
+      const { message_id: messageId } = request.params;
+      const { reason } = request.body;
+      const letter = await rejectWaiting(deps, messageId, { actor: actorOf(request), reason }).catch(
+        toProblem,
+      );
+      return deadLetterView(letter);
+    },
+  );
+};
+
+/** Rethrows, a refusal as what the catalog has: a mutation that lost a race is 409 (api.md §5.2). */
+const toProblem = (error: unknown): never => {
+  if (!(error instanceof RejectRefused)) throw error;
+  if (error.reason === "unknown") throw notFound("waiting message");
+  throw new AppError("generation_in_progress", { detail: `Not rejected: ${error.message}.` });
 };
 
 const registerStatus = (ops: ApiServer, deps: OutboxAdminDeps): void => {

@@ -13,6 +13,8 @@ export interface Settlement {
     readonly orderKey: string;
     readonly delayMs: number;
     readonly attempts: number;
+    /** Why; null leaves what is written of an earlier failure. */
+    readonly error: string | null;
   }[];
   /** `park_key`: keys that had waited and go on. */
   readonly resumed: readonly string[];
@@ -130,19 +132,21 @@ const parkSettlement = (
       stopped.add(key);
       // Behind a delivered probe the key goes on; otherwise it waits as it did.
       if (message.parked && !resumed.has(key)) {
-        settlement.parked.push({ orderKey: key, delayMs: 0, attempts: message.attempts - 1 });
+        settlement.parked.push({ orderKey: key, delayMs: 0, attempts: message.attempts - 1, error: null });
       }
       continue;
     }
     if (verdict.kind === "retry") {
       stopped.add(key);
       resumed.delete(key);
+      const error = storableError(verdict.error);
       settlement.parked.push({
         orderKey: key,
         delayMs: delayOf(message, verdict, rules),
         attempts: countedAttempts(message, verdict),
+        error,
       });
-      settlement.error ??= storableError(verdict.error);
+      settlement.error ??= error;
       continue;
     }
     closeMessage(settlement, message, verdict, rules);

@@ -4,7 +4,7 @@ import type { Message } from "./message.ts";
 import type { QueueKind, QueueSettings } from "./queue.ts";
 import type { Settlement } from "./settle.ts";
 
-/** All SQL of the outbox tables; claim and acknowledgement are functions of migration 0007. */
+/** All SQL of the outbox tables; the claim is a function of migration 0007, the acknowledgement of 0013. */
 
 /** A message about to be written. */
 export interface NewMessage {
@@ -173,7 +173,7 @@ const settleStatement: Statement = {
   text: `
     select
       outbox_settle(
-        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
+        $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
       ) as held`,
 };
 
@@ -211,6 +211,7 @@ export const settle = async (
     plainArray(resumed.map(([, key]) => key)),
     plainArray(settlements.flatMap((s) => (s.keep && keptToken !== null ? s.partitionId : []))),
     keptToken,
+    parked.map((k) => k.error),
   ]);
   return new Set(rows[0]?.held ?? []);
 };
@@ -275,6 +276,7 @@ export interface Depth {
   readonly backlog: number;
   readonly oldestAgeSecs: number;
   readonly dead: number;
+  /** Since the oldest of them was given up. */
   readonly deadOldestAgeSecs: number;
   /** Partitions with messages below the bound where claims start: none, or something is broken. */
   readonly stranded: readonly number[];
@@ -296,7 +298,7 @@ const depthStatement: Statement = {
       group by m.partition_id
     ),
     dead as (
-      select d.queue, count(*) as letters, min(d.first_failed_at) as first_failed_at
+      select d.queue, count(*) as letters, min(d.last_failed_at) as last_failed_at
       from outbox_dead d
       where d.status = 'pending'
       group by d.queue
@@ -306,7 +308,7 @@ const depthStatement: Statement = {
       coalesce(sum(w.backlog), 0)::float8 as "backlog",
       coalesce(max(extract(epoch from now() - h.created_at)), 0)::float8 as "oldestAgeSecs",
       coalesce(max(d.letters), 0)::float8 as "dead",
-      coalesce(max(extract(epoch from now() - d.first_failed_at)), 0)::float8 as "deadOldestAgeSecs",
+      coalesce(max(extract(epoch from now() - d.last_failed_at)), 0)::float8 as "deadOldestAgeSecs",
       coalesce(array_agg(p.id) filter (where w.head < p.scan_from or w.free_head < p.read_from), '{}')
         as "stranded"
     from outbox_partition p

@@ -1,7 +1,8 @@
 import type { DeadGroup, DeadLetter } from "./dead-letter.ts";
 import type { Change } from "./dead-letters.ts";
 import type { PartitionState } from "./partition-store.ts";
-import { conditionOf, type OutboxStatus } from "./status.ts";
+import { conditionOf, type OutboxStatus, type PartitionCondition } from "./status.ts";
+import type { WaitingHead } from "./waiting-store.ts";
 
 /** What machines get of the outbox: the same over HTTP and from the command line. */
 
@@ -26,7 +27,28 @@ export const deadLetterView = (letter: DeadLetter) => ({
   deadline: letter.deadline,
   completed_at: letter.completedAt,
   completed_by: letter.completedBy,
+  rejected_by: letter.rejectedBy,
+  reject_reason: letter.rejectReason,
   ...(letter.payload === null ? {} : { payload: letter.payload }),
+});
+
+const conditionView = (condition: PartitionCondition): string => condition.replaceAll(" ", "_");
+
+export const waitingView = (head: WaitingHead) => ({
+  message_id: head.messageId,
+  queue: head.queue,
+  kind: head.kind,
+  partition_id: head.partitionId,
+  tenant_id: head.tenantId,
+  order_key: head.orderKey,
+  trace_id: head.trace,
+  condition: conditionView(head.condition),
+  attempts: head.attempts,
+  error: head.error,
+  created_at: head.createdAt,
+  first_failed_at: head.firstFailedAt,
+  next_attempt_at: head.nextAttemptAt,
+  behind: head.behind,
 });
 
 export const deadGroupView = (group: DeadGroup) => ({
@@ -71,7 +93,7 @@ export const partitionView = (partition: PartitionState) => ({
   partition_id: partition.id,
   queue: partition.queue,
   no: partition.no,
-  condition: conditionOf(partition).replaceAll(" ", "_"),
+  condition: conditionView(conditionOf(partition)),
   backlog: partition.backlog,
   oldest_age_seconds: seconds(partition.oldestAgeSecs),
   attempts: partition.attempts,

@@ -53,8 +53,8 @@ const addDeadLetter = async (queue: string, ageSecs: number, status = "pending")
        queue, partition_id, message_id, tenant_id, order_key, kind, payload, created_at, attempts,
        first_failed_at, last_failed_at, error, fingerprint, status, completed_at
      )
-     select $1, 1, $2, $2, $2, 'x', '{}', now() - make_interval(secs => $3), 5,
-       now() - make_interval(secs => $3), now(), 'x', 'x', $4::text, case when $4::text = 'discarded' then now() end`,
+     select $1, 1, $2, $2, $2, 'x', '{}', now() - interval '2 days', 5,
+       now() - interval '1 day', now() - make_interval(secs => $3), 'x', 'x', $4::text, case when $4::text = 'discarded' then now() end`,
     [queue, randomUUID(), ageSecs, status],
   );
 };

@@ -15,6 +15,20 @@ const actor = userInfo().username;
 test.each<[string, object]>([
   ["outbox status", { name: "status", queue: undefined, partitions: false }],
   ["outbox status --queue usage --partitions", { name: "status", queue: "usage", partitions: true }],
+  ["outbox waiting", { name: "waiting", limit: 100, filter: { all: false } }],
+  [
+    `outbox waiting --all --queue usage --tenant ${tenant} --partition 3 --limit 7`,
+    {
+      name: "waiting",
+      limit: 7,
+      filter: { all: true, queue: "usage", tenantId: tenant.toLowerCase(), partitionId: 3 },
+    },
+  ],
+  [
+    `outbox reject --message ${tenant} --reason refused --actor ann`,
+    { name: "reject", messageId: tenant.toLowerCase(), reason: "refused", actor: "ann" },
+  ],
+  [`outbox reject --message=${tenant}`, { name: "reject", reason: undefined, actor }],
   ["outbox dead list", { name: "dead list", limit: 100, payload: false, filter: {} }],
   [
     `outbox dead list --queue=q --status all --tenant ${tenant} --kind usage --partition 3 --fingerprint f --limit 7 --payload`,
@@ -86,6 +100,12 @@ describe("what makes no sense is told, with the flag", () => {
     ["outbox status --json=yes", /--json takes no value/],
     ["outbox status --queue a --queue b", /--queue is given twice/],
     ["outbox status extra", /unexpected argument "extra"/],
+    ["outbox waiting --all=yes", /--all takes no value/],
+    ["outbox reject --actor ann", /reject needs --message ID/],
+    ["outbox reject --message 12", /--message must be a UUID, not "12"/],
+    [`outbox reject --message ${tenant} --reason=`, /--reason must be 1 to 2000 characters/],
+    [`outbox reject --message ${tenant} --reason ${"x".repeat(2_001)}`, /--reason/],
+    [`outbox reject ${tenant}`, /reject needs --message ID/],
     ["outbox dead list --limit 0", /--limit must be a whole number from 1/],
     ["outbox dead list --limit ten", /--limit .*"ten"/],
     ["outbox dead list --limit 1e3", /--limit/],

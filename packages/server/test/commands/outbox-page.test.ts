@@ -163,6 +163,17 @@ test("the page does as it says", async () => {
   );
   await followAll("A partition that does not move");
 
+  await turn(callers.ann);
+  await followAll("Give up an event that waits");
+  // The next of the tenant is tried, and refused.
+  await eventually(
+    async () =>
+      (await count(
+        "outbox_message m join outbox_parked k using (partition_id, order_key) where k.attempts = 1",
+      )) === 1 && (await count("outbox_partition where lease_token is not null")) === 0,
+  );
+  expect(await count("outbox_dead where rejected_by = 'ann' and status = 'pending'")).toBe(1);
+
   const [drain, repartition] = stepsOf(page, "Change the number of partitions");
   const refused = await shell(repartition?.commands ?? "");
   expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("stop every process first")]);

@@ -8,6 +8,7 @@ import { deadRows, insertDead, letDie } from "../outbox/dead-support.ts";
 import {
   countRows,
   enqueueNumbers,
+  eventually,
   freshOutbox,
   ownOutboxes,
   recorder,
@@ -178,6 +179,129 @@ describe("dead requeue", () => {
       "",
     ]);
     expect(await countRows(database.db, "outbox_message")).toBe(450);
+  });
+});
+
+describe("waiting and reject", () => {
+  /** Messages that fail whenever they are tried; resolves once each of them has. */
+  const letFail = async (tenantId: string, numbers: readonly number[], error = "the sink answered 500") => {
+    const worker = await outboxOf();
+    const { handler } = recorder(() => ({ kind: "retry", error, afterMs: 3_600_000 }));
+    await worker.start(serving({ usage: handler }));
+    await enqueueNumbers(worker, database.db, tenantId, numbers);
+    await eventually(async () => (await countRows(database.db, "outbox_parked")) === 1);
+    await worker.stop();
+  };
+
+  const firstWaiting = async () => {
+    const { items } = (await cli.json("outbox", "waiting")) as { items: { message_id: string }[] };
+    return items[0]?.message_id ?? "";
+  };
+
+  test("shows what is tried again and again, with why and what waits behind it", async () => {
+    const tenantId = tenantOf(1);
+    expect((await cli.run("outbox", "waiting")).stdout).toMatch(/^nothing that failed waits/);
+    expect((await cli.run("outbox", "waiting", "--all")).stdout).toBe("nothing waits\n");
+    await letFail(tenantId, [7, 8], "the sink\n\u001b[31manswered 500");
+    const { code, stdout, stderr } = await cli.run("outbox", "waiting", "--queue", "usage");
+    expect([code, stderr]).toEqual([0, ""]);
+    const [head, line, ...rest] = stdout.trimEnd().split("\n");
+    expect(head).toMatch(
+      /^MESSAGE +QUEUE +PARTITION +TENANT +STATE +ATTEMPTS +FIRST FAILED +NEXT ATTEMPT +BEHIND IT +LAST ERROR$/,
+    );
+    const id = await firstWaiting();
+    expect(line).toMatch(
+      new RegExp(
+        `^${id} +usage +\\d+ +${tenantId} +backing off +1 +\\S+Z +\\S+Z +1 +the sink \\[31manswered 500$`,
+      ),
+    );
+    expect(rest).toEqual([]);
+    expect(await cli.json("outbox", "waiting", "--tenant", tenantId, "--limit", "1")).toMatchObject({
+      items: [{ message_id: id, tenant_id: tenantId, attempts: 1, behind: 1 }],
+      more: false,
+    });
+    expect(await cli.json("outbox", "waiting", "--queue", "audit")).toMatchObject({ items: [], more: false });
+  });
+
+  test("gives the first one up; a worker of another process delivers the next at once", async () => {
+    const tenantId = tenantOf(1);
+    await letFail(tenantId, [7, 8]);
+    const id = await firstWaiting();
+    const direct = new DirectConnection({ url: database.url });
+    await direct.start();
+    try {
+      // The poll is far away: only the notification can wake it.
+      const worker = await outboxOf({ direct, config: { notify: true, poll_interval_ms: 60_000 } });
+      const { seen, handler, until } = recorder();
+      await worker.start(serving({ usage: handler }));
+      const args = ["--message", id, "--actor", "ann", "--reason", "ticket 4711"];
+      const { code, stdout, stderr } = await cli.run("outbox", "reject", ...args);
+      expect([code, stdout]).toEqual([0, `rejected ${id}: it is dead letter 1\n`]);
+      await until((all) => all.length === 1);
+      expect(seen[0]).toMatchObject({ tenantId, number: 8 });
+      expect(JSON.parse(stderr)).toMatchObject({
+        msg: "waiting message rejected",
+        actor: "ann",
+        reason: "ticket 4711",
+        message_ids: [id],
+        dead_letter_ids: ["1"],
+      });
+    } finally {
+      await stopAll();
+      await direct.stop();
+    }
+    const shown = (await cli.run("outbox", "dead", "show", "1")).stdout;
+    expect(shown).toMatch(/^error +the sink answered 500$/m);
+    expect(shown).toMatch(/^rejected by +ann$/m);
+    expect(shown).toMatch(/^reason +ticket 4711$/m);
+  });
+
+  test("by two operators at once happens once, and the second is told", async () => {
+    await letFail(tenantOf(1), [7, 8]);
+    const id = await firstWaiting();
+    const both = await Promise.all([1, 2].map(() => cli.start("outbox", "reject", "--message", id)));
+    expect(both.map(({ code }) => code).toSorted()).toEqual([0, 1]);
+    expect(both.map(({ stderr }) => stderr).join("")).toContain("there is no waiting message with this id");
+    expect(await deadRows(database.db)).toMatchObject([{ message_id: id, status: "pending" }]);
+    expect(await countRows(database.db, "outbox_message")).toBe(1);
+  });
+
+  test("of a process that is killed on the way leaves it waiting, or given up, never in between", async () => {
+    await letFail(tenantOf(1), [7]);
+    const id = await firstWaiting();
+    // It has taken the partition, and is about to move the message.
+    const release = await holdLock(database.url, "lock table outbox_dead in exclusive mode");
+    const killed = new AbortController();
+    const ran = cli.startMortal(killed.signal, "outbox", "reject", "--message", id);
+    await waitingForLocks(database.db);
+    killed.abort();
+    expect((await ran).code).toBeNull();
+    await release();
+    await eventually(async () => {
+      const { rows } = await database.db.query(
+        "select from pg_stat_activity where datname = current_database() and application_name = 'mini-chat outbox'",
+      );
+      return rows.length === 0;
+    });
+    const where = [
+      await countRows(database.db, "outbox_message"),
+      await countRows(database.db, "outbox_parked"),
+      await countRows(database.db, "outbox_dead"),
+    ];
+    expect(where).toEqual([1, 1, 0]);
+    expect((await cli.run("outbox", "reject", "--message", id)).stdout).toContain("it is dead letter");
+    expect(await countRows(database.db, "outbox_message")).toBe(0);
+  });
+
+  test("while a worker has it ends with 1, and says what to do", async () => {
+    await letFail(tenantOf(1), [7]);
+    const id = await firstWaiting();
+    await database.db.query(
+      "update outbox_partition set lease_token = gen_random_uuid(), lease_until = now() + interval '1 hour'",
+    );
+    const { code, stdout, stderr } = await cli.run("outbox", "reject", "--message", id);
+    expect([code, stdout, stderr]).toEqual([1, "", expect.stringContaining("pause the partition first")]);
+    expect(await countRows(database.db, "outbox_dead")).toBe(0);
   });
 });
 

@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => app.close());
 beforeEach(async () => {
   await app.db.query("truncate outbox_dead restart identity");
-  await app.db.query("truncate outbox_message");
+  await app.db.query("truncate outbox_message, outbox_parked");
 });
 
 interface AdminCall {
@@ -51,6 +51,8 @@ const routes: readonly (readonly [string, string])[] = [
   ["POST", "/dead-letters:requeue"],
   ["POST", "/dead-letters:discard"],
   ["POST", "/dead-letters:purge"],
+  ["GET", "/messages"],
+  ["POST", "/messages/0d9c1b1e-53a4-4c3f-9d55-0f6f2f0f5a11/reject"],
   ["POST", "/partitions/1/pause"],
   ["POST", "/partitions/1/resume"],
 ];
@@ -209,6 +211,14 @@ describe("dead letters", () => {
     ["POST", "/dead-letters:discard", 422, { filter: { queue: "usage" }, limit: 0 }],
     ["POST", "/dead-letters:purge", 422, { all_terminal: "yes" }],
     ["POST", "/partitions/99999/pause", 404],
+    ["GET", "/messages?limit=0", 400],
+    ["GET", "/messages?all=yes", 400],
+    ["GET", "/messages?tenant_id=ann", 400],
+    ["GET", "/messages?cursor=nonsense", 400],
+    ["POST", "/messages/12/reject", 400, {}],
+    ["POST", "/messages/0d9c1b1e-53a4-4c3f-9d55-0f6f2f0f5a11/reject", 404, {}],
+    ["POST", "/messages/0d9c1b1e-53a4-4c3f-9d55-0f6f2f0f5a11/reject", 422, { reason: " " }],
+    ["POST", "/messages/0d9c1b1e-53a4-4c3f-9d55-0f6f2f0f5a11/reject", 422, { why: "because" }],
   ])("%s %s is %d (%j): a problem, and nothing changes", async (method, path, status, body) => {
     await usageDead(1);
     const answer = await admin(method, path, { body });
@@ -231,6 +241,126 @@ test("a dead letter is delivered again through a live worker", async () => {
   } finally {
     await worker.close();
   }
+});
+
+describe("what waits", () => {
+  /** Messages of keys of their own in the usage queue, oldest first; their message ids. */
+  const waitingMessages = async (count: number, attempts = 3): Promise<string[]> => {
+    const { rows } = await app.db.query<{ message_id: string }>(
+      `with made as (
+         insert into outbox_message (partition_id, tenant_id, order_key, kind, payload)
+         select p.id, t, t, 'usage', '{}'
+         from (select gen_random_uuid() as t from generate_series(1, $2::int)) k
+         cross join (select min(id) as id from outbox_partition where queue = $1) p
+         returning partition_id, id, order_key, message_id
+       ),
+       parked as (
+         insert into outbox_parked (partition_id, order_key, until, attempts, error)
+         select partition_id, order_key, now() + interval '1 hour', $3, 'the sink answered 500'
+         from made
+         where $3 > 0
+       )
+       select message_id from made order by id`,
+      [names.usage, count, attempts],
+    );
+    return rows.map((row) => row.message_id);
+  };
+
+  test("is listed oldest first, page by page, without payloads", async () => {
+    const ids = await waitingMessages(5);
+    const idsOf = ({ body }: Answer) => body.items.map((one: { message_id: string }) => one.message_id);
+    const first = await admin("GET", "/messages?limit=3&queue=usage");
+    expect(first.status).toBe(200);
+    expect(idsOf(first)).toEqual(ids.slice(0, 3));
+    expect(first.body.items[0]).toMatchObject({
+      queue: names.usage,
+      kind: "usage",
+      condition: "backing_off",
+      attempts: 3,
+      error: "the sink answered 500",
+      behind: 0,
+      first_failed_at: expect.any(String),
+      next_attempt_at: expect.any(String),
+    });
+    expect(JSON.stringify(first.body)).not.toContain("payload");
+    const second = await admin("GET", `/messages?limit=3&cursor=${first.body.page_info.next_cursor}`);
+    expect(idsOf(second)).toEqual(ids.slice(3));
+    expect(second.body.page_info).toEqual({ limit: 3, next_cursor: null });
+    const { tenant_id: tenant } = second.body.items[1];
+    expect(idsOf(await admin("GET", `/messages?tenant_id=${tenant}`))).toEqual(ids.slice(4));
+  });
+
+  test("is what failed, and with all=true the rest as well", async () => {
+    const ids = await waitingMessages(1, 0);
+    expect((await admin("GET", "/messages")).body.items).toEqual([]);
+    expect((await admin("GET", "/messages?all=true")).body.items).toMatchObject([
+      { message_id: ids[0], condition: "due", attempts: 0 },
+    ]);
+  });
+
+  test("is given up once, under the caller's name, and can be requeued", async () => {
+    const [id] = await waitingMessages(2);
+    const calls = ["ann", "bob"].map((actor) =>
+      admin("POST", `/messages/${id}/reject`, { actor, body: { reason: "ticket 4711" } }),
+    );
+    const answers = (await Promise.all(calls)).toSorted((one, other) => one.status - other.status);
+    expect(answers.map(({ status, body }) => [status, body.code])).toEqual([
+      [200, undefined],
+      [404, "route_not_found"],
+    ]);
+    const letter = answers[0]?.body;
+    expect(letter).toMatchObject({
+      message_id: id,
+      status: "pending",
+      attempts: 3,
+      error: "the sink answered 500",
+      rejected_by: expect.stringMatching(/^(ann|bob)$/),
+      reject_reason: "ticket 4711",
+    });
+    expect(app.logs).toContainEqual(
+      expect.objectContaining({
+        msg: "waiting message rejected",
+        actor: letter.rejected_by,
+        reason: "ticket 4711",
+        message_ids: [id],
+        dead_letter_ids: [String(letter.id)],
+      }),
+    );
+    await eventually(() =>
+      app.logs.some((line) => line["operation"] === "messages_reject" && line["message_id"] === id),
+    );
+    const requeued = await admin("POST", "/dead-letters:requeue", { body: { ids: [letter.id] } });
+    expect(requeued.body).toMatchObject({ changed: 1 });
+  });
+
+  test("is not given up while a worker delivers its partition, nor behind another of its key: 409", async () => {
+    const [id] = await waitingMessages(1);
+    const lease = (until: string) =>
+      app.db.query(
+        `update outbox_partition set lease_token = gen_random_uuid(), lease_until = now() + $2::interval
+         where queue = $1`,
+        [names.usage, until],
+      );
+    await lease("1 hour");
+    const leased = await admin("POST", `/messages/${id}/reject`, { body: {} });
+    expect([leased.status, leased.body.detail]).toEqual([
+      409,
+      expect.stringContaining("a worker is delivering"),
+    ]);
+    await lease("-1 hour");
+    const { rows } = await app.db.query<{ message_id: string }>(`
+      insert into outbox_message (partition_id, tenant_id, order_key, kind, payload)
+      select partition_id, tenant_id, order_key, kind, payload
+      from outbox_message
+      returning message_id`);
+    const behind = await admin("POST", `/messages/${rows[0]?.message_id}/reject`, { body: {} });
+    expect([behind.status, behind.body.detail]).toEqual([409, expect.stringContaining("not the first")]);
+    for (const { body, headers } of [leased, behind]) {
+      expect(body).toMatchObject({ type: "about:blank", status: 409, code: "generation_in_progress" });
+      expect(headers.get("content-type")).toBe("application/problem+json");
+    }
+    expect(await deadRows(app.db)).toEqual([]);
+  });
 });
 
 test("status tells backlog, partitions and dead letters; a partition is paused and resumed", async () => {

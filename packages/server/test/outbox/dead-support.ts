@@ -25,6 +25,8 @@ export interface DeadRow {
   readonly error: string;
   readonly fingerprint: string;
   readonly completed_by: string | null;
+  readonly rejected_by: string | null;
+  readonly reject_reason: string | null;
   readonly payload: string;
   readonly partition_id: number;
 }

@@ -9,11 +9,14 @@ import type { QueueSettings } from "../../src/outbox/queue.ts";
 import { handedOver } from "../../src/outbox/run.ts";
 import { settlementOf } from "../../src/outbox/settle.ts";
 import { claim, type KeptLease, readHorizon, settle } from "../../src/outbox/store.ts";
+import { RejectRefused, rejectWaiting } from "../../src/outbox/waiting.ts";
+import { listWaiting } from "../../src/outbox/waiting-store.ts";
+import { depsOf } from "./dead-support.ts";
 import { numbered, numberOf } from "./support.ts";
 
 /**
  * A model of the outbox and the moves of its players: producers whose transactions overlap, workers that
- * claim, answer, crash or outlive their lease. `playHistory` makes the moves on a real database and
+ * claim, answer, crash or outlive their lease, and an operator who gives messages up. `playHistory` makes the moves on a real database and
  * throws when the outbox does what the model forbids (outbox-engine.md O4, O5; outbox.md O1, O6, O7).
  */
 
@@ -68,6 +71,8 @@ const move = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("crash" as const), worker: fc.nat(workers - 1) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("outlive" as const), worker: fc.nat(workers - 1) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("end waits" as const) }) },
+  /** An operator gives up one of those at the head of their order key. */
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("give up" as const), head: fc.nat(keys - 1) }) },
 );
 
 export const history = fc.array(move, { minLength: 10, maxLength: 32, size: "max" });
@@ -207,6 +212,7 @@ class Play {
     if (one.kind === "enqueue") return this.#enqueue(one.slot, one.key);
     if (one.kind === "commit" || one.kind === "rollback") return this.#close(one.slot, one.kind);
     if (one.kind === "end waits") return this.#endWaits();
+    if (one.kind === "give up") return this.#giveUp(one.head);
     const player = this.#players[one.worker];
     if (player === undefined) return;
     // A worker does one thing at a time.
@@ -317,8 +323,13 @@ class Play {
 
   #finish(message: Message | undefined, dead: boolean): void {
     if (message === undefined) throw new Error("acknowledged what was not claimed");
-    const fate = this.#fateOf(message);
-    if (fate.finishedAt !== null) throw new Error(`message ${fate.number} was acknowledged twice`);
+    this.#end(numberOf(message), dead);
+  }
+
+  #end(number: number, dead: boolean): void {
+    const fate = this.#fates.get(number);
+    if (fate === undefined) throw new Error("a message nobody has enqueued");
+    if (fate.finishedAt !== null) throw new Error(`message ${fate.number} came to its end twice`);
     fate.finishedAt = this.#tick();
     if (dead) this.#dead.add(fate.number);
   }
@@ -335,6 +346,25 @@ class Play {
   async #endWaits(): Promise<void> {
     await this.#stage.db.query("update outbox_parked set until = now() - interval '1 ms'");
     await this.#stage.db.query("update outbox_partition set not_before = null where not_before is not null");
+  }
+
+  async #giveUp(at: number): Promise<void> {
+    const heads = await listWaiting(this.#stage.db, { all: true }, { limit: keys });
+    const head = heads[at % Math.max(1, heads.length)];
+    if (head === undefined) return;
+    const letter = await rejectWaiting(depsOf(this.#stage.db), head.messageId, {
+      actor: "model",
+      patienceMs: 0,
+    }).catch((error: unknown) => {
+      if (error instanceof RejectRefused) return null;
+      throw error;
+    });
+    if (letter === null) return;
+    const { rows } = await this.#stage.db.query<{ payload: string }>(
+      "select payload from outbox_dead where id = $1",
+      [letter.id],
+    );
+    this.#end(Number(JSON.parse(rows[0]?.payload ?? "").web_search_calls), true);
   }
 
   /** Delivers everything that is left. */

@@ -173,6 +173,26 @@ describe("claim (outbox-engine.md)", () => {
     expect((await claimUsage(randomUUID())).map(numberOf)).toEqual([2]);
   });
 
+  it("serves a process of the version before, which tells no errors of waiting keys (data.md §7)", async () => {
+    const outbox = await outboxOf();
+    await enqueueNumbers(outbox, db, tenantOf(0), [1]);
+    const token = randomUUID();
+    const [message] = await claimUsage(token);
+    if (message === undefined) throw new Error("nothing claimed");
+    const settled = await db.query(
+      `select outbox_settle(
+         array[$1::int], array[$2::uuid], '{null}', '{null}', '{null}', '{down}', '{}', '{}', '{}', '{}', '{}',
+         '{}', array[$1::int], array[$3::uuid], '{60000}', '{1}', '{}', '{}', '{}', null
+       ) as held`,
+      [message.partitionId, token, message.orderKey],
+    );
+    expect(settled.rows).toEqual([{ held: [message.partitionId] }]);
+    const parked = await db.query(
+      "select order_key, attempts, error, since is not null as timed from outbox_parked",
+    );
+    expect(parked.rows).toEqual([{ order_key: message.orderKey, attempts: 1, error: null, timed: true }]);
+  });
+
   it("refuses any isolation but read committed", async () => {
     const client = await db.connect();
     await client.query("begin isolation level repeatable read");
@@ -203,7 +223,7 @@ describe("a lost lease (outbox.md O7)", () => {
       settlement(first.partitionId, token, {
         done: [first.id],
         dead: [{ id: second.id, attempts: 1, error: "late" }],
-        parked: [{ orderKey: first.orderKey, delayMs: 1_000, attempts: 1 }],
+        parked: [{ orderKey: first.orderKey, delayMs: 1_000, attempts: 1, error: "down" }],
       }),
       settlement(third.partitionId, token, { done: [third.id] }),
     ]);

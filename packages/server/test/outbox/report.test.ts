@@ -214,11 +214,11 @@ describe("metrics of the outbox (ops.md §5)", () => {
     await db.query(`
       insert into outbox_dead (
         queue, partition_id, message_id, tenant_id, order_key, kind, payload, created_at, attempts,
-        first_failed_at, error, fingerprint, status, completed_at
+        first_failed_at, last_failed_at, error, fingerprint, status, completed_at
       )
       select
         'usage', 1, gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'usage', '{}',
-        now() - interval '2 days', 1, now() - interval '1 hour', 'bad', 'f', status,
+        now() - interval '2 days', 1, now() - interval '1 day', now() - interval '1 hour', 'bad', 'f', status,
         case when status = 'pending' then null else now() end
       from unnest(array['pending', 'pending', 'discarded']) as status`);
     await outbox.start(serving({ audit: recorder().handler }));
@@ -227,7 +227,7 @@ describe("metrics of the outbox (ops.md §5)", () => {
     await eventually(async () => (await of("backlog")) === 3);
     expect(await of("oldest_pending_age_seconds")).toBeCloseTo(600, -1);
     expect(await of("dead_letter_backlog")).toBe(2);
-    // Since it became a dead letter, not since it was written.
+    // Since it became a dead letter, not since it was written or failed first.
     expect(await of("dead_letter_oldest_age_seconds")).toBeCloseTo(3_600, -1);
     for (const name of ["backlog", "oldest_pending_age_seconds", "dead_letter_backlog"]) {
       expect(await of(name, "audit")).toBe(0);

@@ -86,7 +86,7 @@ describe("acknowledgement of a park_key partition", () => {
     const batch = [message(1, "a"), message(2, "b"), message(3, "a"), message(4, "b")];
     expect(settled("park_key", batch, [retry, done, done, done])).toMatchObject({
       done: [2n, 4n],
-      parked: [{ orderKey: "a", delayMs: 1_000, attempts: 1 }],
+      parked: [{ orderKey: "a", delayMs: 1_000, attempts: 1, error: "down" }],
       delayMs: null,
     });
   });
@@ -117,13 +117,15 @@ describe("acknowledgement of a park_key partition", () => {
   it("parks a parked key again with its attempts raised", () => {
     const batch = [message(1, "a", { parked: true, attempts: 4 })];
     expect(settled("park_key", batch, [retry]).parked).toEqual([
-      { orderKey: "a", delayMs: 4_000, attempts: 4 },
+      { orderKey: "a", delayMs: 4_000, attempts: 4, error: "down" },
     ]);
   });
 
   it("gives back the attempt of a parked key that was not attempted", () => {
     const batch = [message(1, "a", { parked: true, attempts: 4 })];
-    expect(settled("park_key", batch, []).parked).toEqual([{ orderKey: "a", delayMs: 0, attempts: 3 }]);
+    expect(settled("park_key", batch, []).parked).toEqual([
+      { orderKey: "a", delayMs: 0, attempts: 3, error: null },
+    ]);
   });
 
   it("stores no NUL and no endless error", () => {
@@ -144,7 +146,7 @@ describe("what was claimed and not handed over", () => {
     const batch = [message(1, "a"), message(2, "b", { parked: true, attempts: 4 })];
     expect(settled("park_key", batch, [done, undefined])).toMatchObject({
       done: [1n],
-      parked: [{ orderKey: "b", delayMs: 0, attempts: 3 }],
+      parked: [{ orderKey: "b", delayMs: 0, attempts: 3, error: null }],
       resumed: [],
     });
   });
@@ -162,7 +164,7 @@ describe("what was claimed and not handed over", () => {
     const batch = [1, 2, 3].map((id) => message(id, "a", { parked: true, attempts: 4 }));
     expect(settled("park_key", batch, [retry, ...undone])).toMatchObject({
       done: [],
-      parked: [{ orderKey: "a", delayMs: 4_000, attempts: 4 }],
+      parked: [{ orderKey: "a", delayMs: 4_000, attempts: 4, error: "down" }],
       resumed: [],
     });
   });
