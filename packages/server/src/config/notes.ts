@@ -112,7 +112,8 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   shutdown_grace_secs: "how long running answers and uploads may finish after SIGTERM",
   worker_stop_timeout_secs: "how long outbox handlers may finish",
   shutdown_ready_delay_secs: "time between not being ready and refusing work, for balancers to notice",
-  instance_lease_secs: "a process silent for this long is dead; it reports every third of it",
+  instance_lease_secs:
+    "a process silent for this long is dead; it reports every third of it. Nobody is taken for dead before this time has passed after an outage of the database, or after the start of the only process",
   "log.level": "least severity that is logged",
   "log.format": "one JSON object per line, or lines for people",
   "metrics.enabled": "serve `/metrics` on the ops listener",

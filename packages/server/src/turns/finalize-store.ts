@@ -55,6 +55,17 @@ const endTurn: Statement = {
       and t.state = 'running'${returning}`,
 };
 
+/**
+ * Whether silence means anything: after an outage of the database nobody has reported, so a turn is an
+ * orphan only while some instance has reported without a gap for a whole lease, in which every owner could.
+ */
+const someoneReported = (leaseSecs: string): string => `exists (
+        select
+        from app_instances w
+        where w.started_at <= now() - make_interval(secs => ${leaseSecs})
+          and w.last_seen_at > now() - make_interval(secs => ${leaseSecs} / 2)
+      )`;
+
 // The same compare-and-set, repeating every candidate predicate of the scan (turns.md §12).
 const endOrphan: Statement = {
   name: "turn_end_orphan",
@@ -82,7 +93,8 @@ const endOrphan: Statement = {
               and i.last_seen_at > now() - make_interval(secs => $8)
           )
         )
-      )${returning}`,
+      )
+      and ${someoneReported("$8")}${returning}`,
 };
 
 interface Row {
@@ -268,6 +280,7 @@ const selectOrphans: Statement = {
           )
         )
       )
+      and ${someoneReported("$3")}
     order by t.id = any($5::uuid[]), t.last_progress_at
     limit $4`,
 };
