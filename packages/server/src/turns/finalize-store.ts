@@ -14,6 +14,8 @@ export interface FinalizedRow {
   readonly requesterUserId: string | null;
   /** Null only for a row without preflight columns (turns.md §12), which settles nothing. */
   readonly reserve: ReserveColumns | null;
+  /** Configuration key of the provider; null as `reserve` is. */
+  readonly providerName: string | null;
   readonly downgradeReason: string | null;
   readonly webSearchCount: number;
   readonly codeInterpreterCount: number;
@@ -28,7 +30,7 @@ const returning = `
       t.id, t.chat_id, t.request_id, t.requester_type, t.requester_user_id,
       t.reserve_tokens, t.reserved_credits_micro, t.policy_version_applied,
       t.max_output_tokens_applied, t.minimal_generation_floor_applied,
-      t.effective_model, t.effective_tier,
+      t.effective_model, t.effective_tier, t.provider_name,
       t.input_multiplier_micro_applied, t.output_multiplier_micro_applied, t.downgrade_reason,
       t.web_search_completed_count, t.code_interpreter_completed_count, t.file_search_completed_count,
       t.started_at, t.completed_at,
@@ -110,6 +112,7 @@ interface Row {
   minimal_generation_floor_applied: number | null;
   effective_model: string | null;
   effective_tier: "standard" | "premium" | null;
+  provider_name: string | null;
   input_multiplier_micro_applied: bigint | null;
   output_multiplier_micro_applied: bigint | null;
   downgrade_reason: string | null;
@@ -170,6 +173,7 @@ const toFinalized = (result: Result<Row>): FinalizedRow | null => {
     requesterType: row.requester_type,
     requesterUserId: row.requester_user_id,
     reserve: reserveOf(row),
+    providerName: row.provider_name,
     downgradeReason: row.downgrade_reason,
     webSearchCount: row.web_search_completed_count,
     codeInterpreterCount: row.code_interpreter_completed_count,
@@ -255,7 +259,8 @@ const selectOrphans: Statement = {
   name: "turn_scan_orphans",
   text: `
     select
-      t.id, t.tenant_id as "tenantId", t.cancel_requested_at is not null as "cancelRequested",
+      t.id, t.tenant_id as "tenantId", t.chat_id as "chatId", t.request_id as "requestId",
+      t.cancel_requested_at is not null as "cancelRequested",
       t.on_disconnect = 'continue' as "resumable",
       t.owner_instance_id is not null
         and not exists (
@@ -288,6 +293,8 @@ const selectOrphans: Statement = {
 export interface OrphanCandidate {
   readonly id: string;
   readonly tenantId: TenantId;
+  readonly chatId: string;
+  readonly requestId: string;
   readonly cancelRequested: boolean;
   /** It has a log, which may hold text (turns.md §16.2). */
   readonly resumable: boolean;

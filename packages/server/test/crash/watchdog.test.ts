@@ -48,6 +48,16 @@ const states = async (turns: readonly SentTurn[]): Promise<string[]> => {
   return turns.map(({ id }) => byId.get(id) ?? "gone");
 };
 
+const recordingLog = () => {
+  const lines: Record<string, unknown>[] = [];
+  const logger = createLogger(
+    { level: "info", format: "json" },
+    { version: "test", instance_id: "test", role: "all" },
+    { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
+  );
+  return { lines, logger };
+};
+
 const account = async () =>
   (
     await db.query(
@@ -375,18 +385,15 @@ test("a row that fails does not stop the scan, and is logged by its id", async (
      create trigger test_refuse before update on chat_turns
      for each row when (old.id = '${bad?.id}') execute function test_refuse()`,
   );
-  const lines: Record<string, unknown>[] = [];
-  const logger = createLogger(
-    { level: "error", format: "json" },
-    { version: "test", instance_id: "test", role: "all" },
-    { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
-  );
+  const { lines, logger } = recordingLog();
   try {
     expect(await scan({ logger })).toBe(2);
   } finally {
     await db.query("drop function test_refuse cascade");
   }
-  expect(lines).toMatchObject([{ turn_id: bad?.id, level: "error" }]);
+  expect(lines.filter(({ level }) => level === "error")).toMatchObject([
+    { turn_id: bad?.id, chat_id: bad?.chatId, tenant_id: actor.tenantId, request_id: expect.anything() },
+  ]);
   expect((await readWaitingUsage(db)).map((event) => event.turn_id)).toEqual([good?.id, other?.id]);
   expect(await scan()).toBe(1);
 });
@@ -427,6 +434,31 @@ test("two scans at once finalize every turn once (§23.4)", async () => {
   expect(await account()).toMatchObject({ spent: 40n * estimated, reserved: 0n, calls: 40 });
 });
 
+test("the end of a turn is logged with all that leads to it (ops.md §6)", async () => {
+  const turn = await orphan(stale);
+  const { rows } = await db.query<{ request_id: string }>("select request_id from chat_turns");
+  const { lines, logger } = recordingLog();
+  await scan({ logger });
+  expect(lines).toMatchObject([
+    {
+      msg: "orphaned turn finalized",
+      level: "warn",
+      tenant_id: actor.tenantId,
+      user_id: actor.userId,
+      requester_type: "user",
+      chat_id: turn.chatId,
+      turn_id: turn.id,
+      request_id: rows[0]?.request_id,
+      processing_stage: "watchdog",
+      state: "failed",
+      error_code: "orphan_timeout",
+      model: "S",
+      settlement_method: "estimated",
+      reason: "stale_progress",
+    },
+  ]);
+});
+
 test("candidates and ends are counted by reason", async () => {
   await orphan(stale);
   await orphan({ silentSecs: 31, ownerSilentSecs: null });
@@ -440,6 +472,7 @@ test("candidates and ends are counted by reason", async () => {
     't_orphan_finalized_total{reason="stale_progress"} 1',
     't_orphan_finalized_total{reason="dead_owner"} 2',
     't_streams_aborted_total{trigger="orphan_timeout"} 3',
+    't_stream_failed_total{provider="openai",model="S",error_code="orphan_timeout"} 2',
     "t_orphan_scan_duration_seconds_count 1",
   ]) {
     expect(text).toContain(line);
