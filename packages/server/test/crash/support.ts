@@ -140,6 +140,11 @@ export const ageDeadProcesses = async (db: Db): Promise<void> => {
   await db.query(
     "update chat_turns set last_progress_at = now() - interval '40 seconds' where state = 'running'",
   );
+  await ageLeases(db);
+};
+
+/** Lets the time pass after which an outbox lease is free that nobody knows of. */
+export const ageLeases = async (db: Db): Promise<void> => {
   await db.query(
     "update outbox_partition set lease_until = now() - interval '1 second' where lease_token is not null",
   );
