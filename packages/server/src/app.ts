@@ -30,7 +30,10 @@ export interface App {
   readonly metrics: Metrics;
   /** The OpenAPI document of the operations served. */
   openapi(): object;
-  /** Drains, then stops (ops.md §9); `hurried` ends running turns at once. Idempotent. */
+  /**
+   * Drains, then stops (ops.md §9); `hurried` ends running turns at once, also in a stop under way.
+   * Idempotent.
+   */
   stop(options?: { readonly hurried?: boolean }): Promise<void>;
   /** The last step of a stop alone, whatever runs (ops.md §9): the process must end right after it. */
   leave(): Promise<void>;
@@ -75,6 +78,7 @@ const bringUp = async (options: AppOptions, opened: Opened[]): Promise<App> => {
   await listeners.api.app.ready();
   const api = config.role === "worker" ? null : await listeners.api.listen();
   logger.info({ api: api?.port, ops: ops?.port, config_role: config.role }, "ready");
+  const hurry = new AbortController();
   let stopped: Promise<void> | undefined;
   return {
     api,
@@ -83,7 +87,8 @@ const bringUp = async (options: AppOptions, opened: Opened[]): Promise<App> => {
     metrics,
     openapi: () => listeners.api.openapi(),
     stop: ({ hurried = false } = {}) => {
-      stopped ??= drain(parts, draining, hurried).then(() => closeAll(opened, logger, closeMs(config)));
+      if (hurried) hurry.abort();
+      stopped ??= drain(parts, draining, hurry.signal).then(() => closeAll(opened, logger, closeMs(config)));
       return stopped;
     },
     leave: async () => {

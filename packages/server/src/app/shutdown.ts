@@ -19,8 +19,8 @@ export interface Draining {
 const finalizeGraceMs = 5_000;
 
 /**
- * The first phases of a stop (ops.md §9): balancers notice, running turns and uploads end or, at once when
- * `hurried` by an error nobody caught, are ended.
+ * The first phases of a stop (ops.md §9): balancers notice, running turns and uploads end or, as soon as it
+ * is hurried by an error nobody caught, are ended.
  */
 export const drain = async (
   deps: {
@@ -30,14 +30,14 @@ export const drain = async (
     readonly logger: Logger;
   },
   draining: Draining,
-  hurried: boolean,
+  hurried: AbortSignal,
 ): Promise<void> => {
   const { config, running, uploads, logger } = deps;
   const work = () => Promise.all([running.empty(), uploads.empty()]);
   draining.unready = true;
-  if (!hurried) await sleep(config.shutdown_ready_delay_secs * 1_000);
+  await sleep(config.shutdown_ready_delay_secs * 1_000, hurried);
   draining.refusing = true;
-  if (!hurried) await within(config.shutdown_grace_secs * 1_000, work());
+  await within(config.shutdown_grace_secs * 1_000, work(), hurried);
   if (running.size > 0) logger.warn({ turns: running.size }, "running turns are ended by the shutdown");
   running.stopAll("server_shutdown");
   uploads.stopAll();
@@ -45,11 +45,15 @@ export const drain = async (
   if (running.size > 0) logger.error({ turns: running.size }, "turns are left to the watchdog");
 };
 
-/** Resolves when the work has ended, or after `ms`; true = it has ended. A timer left behind would keep the process. */
-export const within = async (ms: number, work: Promise<unknown>): Promise<boolean> => {
+/**
+ * Resolves when the work has ended, after `ms` or when it is hurried; true = it has ended. A timer left
+ * behind would keep the process.
+ */
+export const within = async (ms: number, work: Promise<unknown>, hurried?: AbortSignal): Promise<boolean> => {
   const over = new AbortController();
+  const due = hurried === undefined ? over.signal : AbortSignal.any([over.signal, hurried]);
   try {
-    return await Promise.race([work.then(() => true), sleep(ms, over.signal).then(() => false)]);
+    return await Promise.race([work.then(() => true), sleep(ms, due).then(() => false)]);
   } finally {
     over.abort();
   }

@@ -32,10 +32,11 @@ export const openStorage = async (
   opened.push({ name: "direct connection", close: () => direct.stop() });
   await direct.start();
   const instance = { id: instanceId, role: config.role, version };
-  await renewInstance(db, instance);
+  const leaseSecs = config.instance_lease_secs;
+  await renewInstance(db, instance, leaseSecs);
   opened.push({ name: "instance", close: () => removeInstance(db, instanceId) });
   const heartbeat = startHeartbeat(db, instance, {
-    leaseSecs: config.instance_lease_secs,
+    leaseSecs,
     onError: (error) => logger.warn({ err: error }, "instance lease not renewed"),
   });
   opened.push({ name: "heartbeat", close: heartbeat.stop });

@@ -24,13 +24,17 @@ export const serve = async (given: Arguments): Promise<number> => {
     const logger = createLogger(config.log, { version, instance_id: instanceId, role: config.role });
     for (const { key, message } of warnings) logger.warn({ key }, message);
     let app: App | undefined;
-    const stop = stopSignal(logger, () => leaveAtOnce(app));
+    const end = awaitEnd(logger, {
+      again: () => leaveAtOnce(app),
+      failed: () => void app?.stop({ hurried: true }),
+    });
     const env = processEnv();
     const from = { secrets: secretSource(env), variable: (name: string) => env[name] };
     app = await startApp({ config, logger, instanceId, given: from });
     announce(given, config, app.api?.port, simulator);
-    const code = await stop;
-    await app.stop({ hurried: code !== 0 });
+    await end.asked;
+    await app.stop({ hurried: end.code() !== 0 });
+    const code = end.code();
     logger.info({ exit_code: code }, "stopped");
     endSoon(code);
     return code;
@@ -73,12 +77,23 @@ const announce = (
 /** A signal that follows another so soon is its echo: a terminal and npm both pass Ctrl-C on. */
 const echoMs = 1_000;
 
+interface End {
+  /** Resolves at the first SIGTERM, SIGINT or SIGHUP, and at an error nobody caught. */
+  readonly asked: Promise<void>;
+  /** 1 once there was an error nobody caught, else 0. */
+  code(): 0 | 1;
+}
+
 /**
- * Resolves with 0 at the first SIGTERM, SIGINT or SIGHUP, with 1 at an error nobody caught. A signal that
- * comes 1 s or more after the last one is told to `again`, and one more ends the process on the spot.
+ * Watches for what ends the process. `failed` is told of every error nobody caught, `again` of a signal
+ * that comes 1 s or more after the last one; one more ends the process on the spot.
  */
-const stopSignal = (logger: Logger, again: () => Promise<never>): Promise<number> => {
-  const { promise, resolve } = Promise.withResolvers<number>();
+const awaitEnd = (
+  logger: Logger,
+  on: { readonly again: () => Promise<never>; readonly failed: () => void },
+): End => {
+  const { promise: asked, resolve } = Promise.withResolvers<void>();
+  let code: 0 | 1 = 0;
   let stopping = false;
   let leaving = false;
   let heededAt = Number.NEGATIVE_INFINITY;
@@ -91,16 +106,18 @@ const stopSignal = (logger: Logger, again: () => Promise<never>): Promise<number
       leaving = stopping;
       stopping = true;
       logger.info({ signal }, leaving ? "stopping at once" : "stopping");
-      if (leaving) void again();
-      else resolve(0);
+      if (leaving) void on.again();
+      else resolve();
     });
   }
   const onBug = (error: unknown): void => {
     logger.critical({ err: error }, "uncaught error");
+    code = 1;
     stopping = true;
-    resolve(1);
+    on.failed();
+    resolve();
   };
   process.on("uncaughtException", onBug);
   process.on("unhandledRejection", onBug);
-  return promise;
+  return { asked, code: () => code };
 };

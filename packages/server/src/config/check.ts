@@ -263,6 +263,11 @@ const warn: Rule = (config) => [
     "is empty: every request will be refused",
   ),
   ...unless(
+    config.role !== "worker" || config.server.ops_bind_address !== null,
+    "server.ops_bind_address",
+    "is null in the role worker: nothing can ask this process for its health or its metrics",
+  ),
+  ...unless(
     isLoopback(parseHostPort(config.server.bind_address)?.host ?? "") ||
       !config.auth.tokens.some(({ token }) => token.reveal() === DEVELOPMENT_TOKEN),
     "auth.tokens",

@@ -29,6 +29,15 @@ export const secret = (minLength = 1) =>
     .meta(SECRET)
     .transform((text) => new Secret(text));
 
+/** A secret of at least `minLength` characters that a client can send as a bearer token. */
+export const bearerSecret = (minLength = 1) =>
+  z
+    .string()
+    .min(minLength)
+    .regex(/^[\x21-\x7e]*$/, "must be visible ASCII without spaces: no header could carry it otherwise")
+    .meta(SECRET)
+    .transform((text) => new Secret(text));
+
 /** A map with keys of a third party's own, of which any may be a secret; empty by default. */
 export const opaqueOptions = () =>
   z

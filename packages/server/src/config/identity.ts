@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { flag, httpUrl, millis, nonBlank, secret, uuid } from "./fields.ts";
+import { bearerSecret, flag, httpUrl, millis, nonBlank, secret, uuid } from "./fields.ts";
 
 const staticToken = z.strictObject({
-  token: secret(),
+  token: bearerSecret(),
   tenant_id: uuid(),
   user_id: uuid(),
   scopes: z.array(nonBlank()).default(["*"]),

@@ -27,10 +27,13 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   "server.bind_address": { effect: "public listener; port 0 takes a free one", valid: hostPort },
   "server.ops_bind_address": {
     effect:
-      "metrics, admin, policy notify, health; never make it public. `null`: health on the public listener only, the rest off",
+      "metrics, admin, policy notify, health; never make it public. `null`: health on the public listener only, which a `worker` has not, the rest off",
     valid: `${hostPort} or \`null\``,
   },
-  "server.admin_token": "bearer token of the admin routes; unset: they answer 404",
+  "server.admin_token": {
+    effect: "bearer token of the admin routes; unset: they answer 404",
+    valid: "visible ASCII, ≥ 16 chars",
+  },
   "server.body_limit_bytes": "larger JSON bodies are refused with 413; uploads have their own limit",
   "server.request_timeout_secs": "time to the response headers, then 504; not for streams and uploads",
   "server.rate_limit.rps": "requests per second of one route in one process; over it 429",
@@ -49,7 +52,10 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
     effect: "sites that may show the page in a frame and hand it a token (embedding.md); empty = none",
     valid: "`self` or an origin",
   },
-  "internal.api_token": "bearer token of the policy notification; unset: it answers 404",
+  "internal.api_token": {
+    effect: "bearer token of the policy notification; unset: it answers 404",
+    valid: "visible ASCII, ≥ 16 chars",
+  },
 
   "database.mode": "`embedded` starts its own PostgreSQL for one process; `external` connects to `url`",
   "database.data_dir": {
@@ -99,7 +105,8 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   "authz.url": { effect: "the decision point; required with `http`", valid: httpUrl },
   "authz.timeout_ms": "wait for its answer; then the request fails with 500",
   "client_credentials.client_id": {
-    effect: "service identity of background provider calls; required unless `auth.disabled`",
+    effect:
+      "service identity of background provider calls, none of which uses one yet; required unless `auth.disabled`",
     valid: nonBlank,
   },
   "client_credentials.client_secret": {
@@ -112,7 +119,8 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   shutdown_grace_secs: "how long running answers and uploads may finish after SIGTERM",
   worker_stop_timeout_secs: "how long outbox handlers may finish",
   shutdown_ready_delay_secs: "time between not being ready and refusing work, for balancers to notice",
-  instance_lease_secs: "a process silent for this long is dead; it reports every third of it",
+  instance_lease_secs:
+    "a process silent for this long is dead; it reports every third of it. Nobody is taken for dead before this time has passed after an outage of the database, or after the start of the only process",
   "log.level": "least severity that is logged",
   "log.format": "one JSON object per line, or lines for people",
   "metrics.enabled": "serve `/metrics` on the ops listener",
@@ -289,7 +297,8 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
     valid: "a provider that stores files",
     fallback: "`<id>`",
   },
-  "providers.<id>.expose_reasoning": "stream the model's reasoning to clients that ask for it",
+  "providers.<id>.expose_reasoning":
+    "stream the summaries of its reasoning that a model sends, as deltas of the type `reasoning`, to every client; they are no part of the stored answer",
   "providers.<id>.limits.max_concurrent": "calls at once per process; 0 = no limit",
   "providers.<id>.limits.per_tenant_max": "calls of one tenant at once per process; 0 = no limit",
   "providers.<id>.timeouts.connect_timeout_secs": { effect: egressTimer, fallback: "`egress`" },

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { databaseUrl, flag, hostPort, httpUrl, int, millis, nonBlank, secret, secs } from "./fields.ts";
+import { bearerSecret, databaseUrl, flag, hostPort, httpUrl, int, millis, nonBlank, secs } from "./fields.ts";
 
 /** Public and ops listeners (ops.md §2.2). */
 export const serverSection = z
@@ -7,7 +7,7 @@ export const serverSection = z
     bind_address: hostPort().default("127.0.0.1:8087"),
     /** null: health on the public listener only, the other ops routes off. */
     ops_bind_address: hostPort().nullable().default("127.0.0.1:9090"),
-    admin_token: secret(16).optional(),
+    admin_token: bearerSecret(16).optional(),
     body_limit_bytes: int(16_777_216, 65_536),
     request_timeout_secs: secs(30, 1, 600),
     rate_limit: z
@@ -33,7 +33,7 @@ export const serverSection = z
   .prefault({});
 
 /** Token of `POST /internal/policy:notify`; unset: the route answers 404. */
-export const internalSection = z.strictObject({ api_token: secret(16).optional() }).prefault({});
+export const internalSection = z.strictObject({ api_token: bearerSecret(16).optional() }).prefault({});
 
 /** PostgreSQL, embedded or external (ops.md §2.2). */
 export const databaseSection = z

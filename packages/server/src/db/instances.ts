@@ -9,21 +9,28 @@ export interface Instance {
   readonly version: string;
 }
 
+// `started_at` is the start of an unbroken lease: the watchdog trusts the silence of others only while
+// somebody reported without a gap. Two reports in a row that are missing are a gap.
 const renewStatement: Statement = {
   name: "instance_renew",
   text: `
     insert into app_instances (id, role, version)
     values ($1, $2, $3)
     on conflict (id) do update
-    set last_seen_at = now()`,
+    set
+      last_seen_at = now(),
+      started_at = case
+        when app_instances.last_seen_at < now() - make_interval(secs => $4::float8 / 2) then now()
+        else app_instances.started_at
+      end`,
 };
 
 /**
  * Registers the instance, or renews its sign of life. It re-registers by itself what a sweep removed
- * while the process slept.
+ * while the process slept, and begins anew when it was silent for more than half its lease.
  */
-export const renewInstance = async (db: Queryable, instance: Instance): Promise<void> => {
-  await db.query(renewStatement, [instance.id, instance.role, instance.version]);
+export const renewInstance = async (db: Queryable, instance: Instance, leaseSecs: number): Promise<void> => {
+  await db.query(renewStatement, [instance.id, instance.role, instance.version, leaseSecs]);
 };
 
 /**
@@ -35,7 +42,7 @@ export const startHeartbeat = (
   instance: Instance,
   options: { readonly leaseSecs: number; readonly onError: (error: unknown) => void },
 ): Loop =>
-  startLoop(() => renewInstance(db, instance), {
+  startLoop(() => renewInstance(db, instance, options.leaseSecs), {
     intervalMs: (options.leaseSecs * 1000) / 3,
     onError: options.onError,
   });

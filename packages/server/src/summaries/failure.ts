@@ -36,5 +36,5 @@ export const reportAbsurdUsage = (
   facts: object,
 ): void => {
   metrics.count("credits_overflow");
-  logger.error(facts, "the provider reported impossible usage for a summary; it counts as unknown");
+  logger.critical(facts, "the provider reported impossible usage for a summary; it counts as unknown");
 };

@@ -53,6 +53,16 @@ const createLabelGuard = (): ((spec: MetricSpec, labels: LabelValues | undefined
   };
 };
 
+/** Every set of values the labels can have; none where a list is open. */
+const labelSets = (rules: MetricSpec["labels"]): readonly LabelValues[] =>
+  Object.entries(rules).reduce<readonly LabelValues[]>(
+    (sets, [label, rule]) =>
+      rule instanceof RegExp
+        ? []
+        : sets.flatMap((labels) => rule.map((value) => ({ ...labels, [label]: value }))),
+    [{}],
+  );
+
 interface Instruments {
   readonly counters: Map<MetricName, Counter>;
   readonly histograms: Map<MetricName, Histogram>;
@@ -66,7 +76,10 @@ const createInstruments = (prefix: string, registry: Registry): Instruments => {
     const spec: MetricSpec = metricTable[name];
     const common = { help: spec.help, labelNames: Object.keys(spec.labels), registers: [registry] };
     if (spec.type === "counter") {
-      instruments.counters.set(name, new Counter({ ...common, name: `${prefix}_${name}_total` }));
+      const counter = new Counter({ ...common, name: `${prefix}_${name}_total` });
+      // A series that is born with its first count has no increase: the alert on it would miss that one.
+      for (const labels of labelSets(spec.labels)) counter.inc(labels, 0);
+      instruments.counters.set(name, counter);
     } else if (spec.type === "gauge") {
       instruments.gauges.set(name, new Gauge({ ...common, name: `${prefix}_${name}` }));
     } else {
@@ -77,7 +90,7 @@ const createInstruments = (prefix: string, registry: Registry): Instruments => {
   return instruments;
 };
 
-/** The metrics of this process, named `{prefix}_{name}`. */
+/** The metrics of this process, named `{prefix}_{name}`. Counters whose labels have closed lists begin at 0. */
 export function createMetrics(prefix: string): Metrics {
   const registry = new Registry();
   const { counters, histograms, gauges } = createInstruments(prefix, registry);

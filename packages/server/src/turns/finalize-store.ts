@@ -14,6 +14,8 @@ export interface FinalizedRow {
   readonly requesterUserId: string | null;
   /** Null only for a row without preflight columns (turns.md §12), which settles nothing. */
   readonly reserve: ReserveColumns | null;
+  /** Configuration key of the provider; null as `reserve` is. */
+  readonly providerName: string | null;
   readonly downgradeReason: string | null;
   readonly webSearchCount: number;
   readonly codeInterpreterCount: number;
@@ -28,7 +30,7 @@ const returning = `
       t.id, t.chat_id, t.request_id, t.requester_type, t.requester_user_id,
       t.reserve_tokens, t.reserved_credits_micro, t.policy_version_applied,
       t.max_output_tokens_applied, t.minimal_generation_floor_applied,
-      t.effective_model, t.effective_tier,
+      t.effective_model, t.effective_tier, t.provider_name,
       t.input_multiplier_micro_applied, t.output_multiplier_micro_applied, t.downgrade_reason,
       t.web_search_completed_count, t.code_interpreter_completed_count, t.file_search_completed_count,
       t.started_at, t.completed_at,
@@ -54,6 +56,17 @@ const endTurn: Statement = {
       and t.tenant_id = $2
       and t.state = 'running'${returning}`,
 };
+
+/**
+ * Whether silence means anything: after an outage of the database nobody has reported, so a turn is an
+ * orphan only while some instance has reported without a gap for a whole lease, in which every owner could.
+ */
+const someoneReported = (leaseSecs: string): string => `exists (
+        select
+        from app_instances w
+        where w.started_at <= now() - make_interval(secs => ${leaseSecs})
+          and w.last_seen_at > now() - make_interval(secs => ${leaseSecs} / 2)
+      )`;
 
 // The same compare-and-set, repeating every candidate predicate of the scan (turns.md §12).
 const endOrphan: Statement = {
@@ -82,7 +95,8 @@ const endOrphan: Statement = {
               and i.last_seen_at > now() - make_interval(secs => $8)
           )
         )
-      )${returning}`,
+      )
+      and ${someoneReported("$8")}${returning}`,
 };
 
 interface Row {
@@ -98,6 +112,7 @@ interface Row {
   minimal_generation_floor_applied: number | null;
   effective_model: string | null;
   effective_tier: "standard" | "premium" | null;
+  provider_name: string | null;
   input_multiplier_micro_applied: bigint | null;
   output_multiplier_micro_applied: bigint | null;
   downgrade_reason: string | null;
@@ -158,6 +173,7 @@ const toFinalized = (result: Result<Row>): FinalizedRow | null => {
     requesterType: row.requester_type,
     requesterUserId: row.requester_user_id,
     reserve: reserveOf(row),
+    providerName: row.provider_name,
     downgradeReason: row.downgrade_reason,
     webSearchCount: row.web_search_completed_count,
     codeInterpreterCount: row.code_interpreter_completed_count,
@@ -243,7 +259,8 @@ const selectOrphans: Statement = {
   name: "turn_scan_orphans",
   text: `
     select
-      t.id, t.tenant_id as "tenantId", t.cancel_requested_at is not null as "cancelRequested",
+      t.id, t.tenant_id as "tenantId", t.chat_id as "chatId", t.request_id as "requestId",
+      t.cancel_requested_at is not null as "cancelRequested",
       t.on_disconnect = 'continue' as "resumable",
       t.owner_instance_id is not null
         and not exists (
@@ -268,6 +285,7 @@ const selectOrphans: Statement = {
           )
         )
       )
+      and ${someoneReported("$3")}
     order by t.id = any($5::uuid[]), t.last_progress_at
     limit $4`,
 };
@@ -275,6 +293,8 @@ const selectOrphans: Statement = {
 export interface OrphanCandidate {
   readonly id: string;
   readonly tenantId: TenantId;
+  readonly chatId: string;
+  readonly requestId: string;
   readonly cancelRequested: boolean;
   /** It has a log, which may hold text (turns.md §16.2). */
   readonly resumable: boolean;

@@ -94,7 +94,7 @@ export async function* generate(
 const reportAbsurdUsage = (deps: GenerateDeps, turn: GeneratingTurn, outcome: ProviderOutcome): void => {
   if (outcome.kind === "aborted" || !isAbsurdUsage(outcome.usage)) return;
   deps.metrics.count("credits_overflow");
-  deps.logger.error(
+  deps.logger.critical(
     {
       turn_id: turn.id,
       input_tokens: outcome.usage?.inputTokens,

@@ -41,7 +41,7 @@ export const observeReserved = ({ metrics }: ObserveDeps, plan: Plan, decided: D
 export const observeRefused = ({ metrics, logger }: ObserveDeps, plan: Plan, error: unknown): void => {
   if (error instanceof CreditOverflowError) {
     metrics.count("credits_overflow");
-    logger.error(
+    logger.critical(
       { part: error.part, model: plan.selectedModel, ...error.inputs },
       "credit arithmetic out of bounds",
     );

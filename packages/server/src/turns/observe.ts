@@ -6,7 +6,7 @@ import type { RunningTurn } from "./running.ts";
 import type { Settlement } from "./settle.ts";
 import type { CancelReason, Terminal } from "./turn.ts";
 
-interface ObserveDeps {
+export interface ObserveDeps {
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
@@ -67,7 +67,12 @@ export const observeFinalized = (
 export const observeSettlement = (deps: ObserveDeps, ending: Ending, settlement: Settlement): void => {
   const { metrics, logger } = deps;
   const { bill, row } = settlement;
-  const ids = { turn_id: row.id };
+  const ids = {
+    tenant_id: ending.tenantId,
+    chat_id: row.chatId,
+    turn_id: row.id,
+    request_id: row.requestId,
+  };
   for (const anomaly of settlement.anomalies) {
     metrics.count("quota_reserve_anomaly", { period: anomaly.period });
     logger.error({ ...ids, ...anomaly }, "a quota row did not hold the turn's reserve; charged all the same");

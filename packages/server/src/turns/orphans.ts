@@ -11,7 +11,7 @@ import {
   scanOrphansAcrossTenants,
 } from "./finalize-store.ts";
 import { type LogSummary, readLog } from "./log-store.ts";
-import { observeSettlement } from "./observe.ts";
+import { type OrphanReason, observeOrphan } from "./observe-orphan.ts";
 import { errorEvent } from "./outcome.ts";
 import { MessagePersistenceError, type Settlement, settleEnded, type TurnOutbox } from "./settle.ts";
 
@@ -55,7 +55,17 @@ export const finalizeOrphans = async (
       failing.delete(candidate.id);
     } catch (error) {
       remember(failing, candidate.id);
-      deps.logger.error({ err: error, turn_id: candidate.id }, "orphan not finalized");
+      deps.logger.error(
+        {
+          err: error,
+          tenant_id: candidate.tenantId,
+          chat_id: candidate.chatId,
+          turn_id: candidate.id,
+          request_id: candidate.requestId,
+          processing_stage: "watchdog",
+        },
+        "orphan not finalized",
+      );
     }
   }
   deps.metrics.observe("orphan_scan_duration_seconds", {}, (performance.now() - startedAt) / 1_000);
@@ -70,7 +80,7 @@ const remember = (failing: Set<string>, turnId: string): void => {
   }
 };
 
-const reasonOf = (candidate: OrphanCandidate): "dead_owner" | "stale_progress" =>
+const reasonOf = (candidate: OrphanCandidate): OrphanReason =>
   candidate.deadOwner ? "dead_owner" : "stale_progress";
 
 /** False when the turn was not an orphan any more. */
@@ -90,12 +100,8 @@ const finalizeOrphan = async (
     deps.metrics.count("finalization_cas_lost", { caller: "watchdog" });
     return false;
   }
-  const reason = reasonOf(candidate);
-  deps.metrics.count("orphan_finalized", { reason });
-  deps.metrics.count("streams_aborted", { trigger: "orphan_timeout" });
   if (candidate.cancelRequested) deps.metrics.count("cancel_orphan");
-  observeSettlement(deps, settled.ending, settled.settlement);
-  deps.logger.warn({ turn_id: candidate.id, reason }, "orphaned turn finalized");
+  observeOrphan(deps, settled.ending, settled.settlement, reasonOf(candidate));
   return true;
 };
 

@@ -7,7 +7,9 @@ import { recordProgress } from "./store.ts";
 /**
  * The progress clock of every turn that runs here (turns.md §8): one statement every `everyMs`
  * moves them all, so 2,000 silent streams cost one write. The same statement brings back cancel
- * flags whose notification was lost (§16.1). Returns the stop function.
+ * flags whose notification was lost (§16.1). A write that failed is tried again after a sixth of the time:
+ * once the database is back, the watchdog waits no longer than an instance lease for it. Returns the
+ * stop function.
  */
 export const startProgressClock = (deps: {
   db: Db;
@@ -15,23 +17,29 @@ export const startProgressClock = (deps: {
   logger: Logger;
   everyMs?: number;
 }): (() => void) => {
-  let busy = false;
+  const { everyMs = 30_000 } = deps;
+  let stopped = false;
+  let timer: NodeJS.Timeout | undefined;
+  const wait = (ms: number): void => {
+    if (stopped) return;
+    timer = setTimeout(() => void tick(), ms);
+    timer.unref();
+  };
   const tick = async (): Promise<void> => {
     const turns = deps.running.generating();
-    if (busy || turns.length === 0) return;
-    busy = true;
     try {
-      await beat(deps, turns);
+      if (turns.length > 0) await beat(deps, turns);
+      wait(everyMs);
     } catch (error) {
-      // Tried again at the next tick; the watchdog gives a turn ten of them.
       deps.logger.warn({ err: error, turns: turns.length }, "progress write failed");
-    } finally {
-      busy = false;
+      wait(everyMs / 6);
     }
   };
-  const timer = setInterval(() => void tick(), deps.everyMs ?? 30_000);
-  timer.unref();
-  return () => clearInterval(timer);
+  wait(everyMs);
+  return () => {
+    stopped = true;
+    clearTimeout(timer);
+  };
 };
 
 const beat = async (

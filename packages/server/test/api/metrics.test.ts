@@ -53,6 +53,20 @@ const playTurns = async (): Promise<void> => {
   });
 };
 
+test("the first scrape has the counters an alert waits for, at 0", async () => {
+  const text = await scrape();
+  for (const counter of [
+    'orphan_detected_total{reason="dead_owner"}',
+    'orphan_finalized_total{reason="stale_progress"}',
+    'policy_refresh_total{result="invalid"}',
+    'quota_reserve_anomaly_total{period="monthly"}',
+    'audit_emit_total{result="reject"}',
+    "credits_overflow_total",
+  ]) {
+    expect(text).toContain(`mini_chat_${counter} 0\n`);
+  }
+});
+
 describe("after turns of every kind", () => {
   let text: string;
   let samples: readonly Sample[];

@@ -236,6 +236,12 @@ describe("doubtful, but allowed", () => {
       { "tracing.otlp_endpoint": "http://localhost:4318" },
       ["tracing.otlp_endpoint"],
     ],
+    [
+      "a worker nobody can ask for its health",
+      { role: "worker", "server.ops_bind_address": null },
+      ["server.ops_bind_address"],
+    ],
+    ["another process whose health is on its public listener", { "server.ops_bind_address": null }, []],
     ["nobody has a token", { "auth.tokens": [] }, ["auth.tokens"]],
     [
       "the development token on a public address",

@@ -83,6 +83,13 @@ export const urls = ["https://x.example/path", "http://127.0.0.1:8080"];
 export const notUrls = ["", "x.example", "ftp://x.example", "https://user:password@x.example"];
 export const addresses = ["127.0.0.1:8087", "0.0.0.0:0", "[::1]:65535", "localhost:80"];
 export const notAddresses = ["", "127.0.0.1", ":8087", "127.0.0.1:65536", "http://127.0.0.1:80", "::1:80"];
+export const invisible = [
+  "with a space in it",
+  "trailing-newline\n",
+  "schlüsselwörter-viele",
+  "\u007f".repeat(16),
+];
+export const shortOrInvisible = ["", "0123456789abcde", ...invisible];
 export const blank = ["", "  "];
 export const queueNames = ["q", "0.a_b-C", `a${"-".repeat(1_022)}z`];
 export const notQueueNames = ["", "-q", "q.", "a b", "a/b", "ä", "q".repeat(1_025)];

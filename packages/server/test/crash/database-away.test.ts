@@ -5,6 +5,7 @@ import type { ServerProcess } from "../support/process.ts";
 import { type DatabaseProxy, startDatabaseProxy } from "../support/proxy.ts";
 import { textOf } from "../support/stream.ts";
 import {
+  ageLeases,
   ageRunningTurns,
   createGround,
   expectOneEvent,
@@ -35,6 +36,12 @@ afterEach(async () => {
   await proxy.close();
   await ground.clear();
 });
+
+/** How many scans of the watchdog have ended. */
+const scansOf = async ({ opsBase }: ServerProcess): Promise<number> => {
+  const text = await (await fetch(`${opsBase}/metrics`)).text();
+  return Number(/^mini_chat_orphan_scan_duration_seconds_count (\d+)$/m.exec(text)?.[1] ?? 0);
+};
 
 describe("the database goes away (turns.md §13)", () => {
   test("during the stream: the stream goes on, transaction 2 decides", async () => {
@@ -109,6 +116,8 @@ describe("the database goes away (turns.md §13)", () => {
     proxy.cut();
     proxy.restore();
     expect((await stream.rest()).at(-1)?.event).toBe("done");
+    // The answer to a claim of the outbox may have been lost as well.
+    await ageLeases(ground.db);
     await expectOneEvent(ground, { request_id: requestId, terminal_state: "completed" });
     const replay = await (await send(server, chatId, { requestId })).rest();
     expect(textOf(replay)).toBe("answer");
@@ -145,6 +154,26 @@ describe("the database goes away (turns.md §13)", () => {
     );
     await expectOneEvent(ground, { request_id: requestId, settlement_method: "estimated" });
     expect((await send(server, chatId)).status).toBe(200);
+  });
+
+  test("for longer than the lease: turns of living processes go on", async () => {
+    ground.simulator.enqueue({ events: [{ text: "one" }, { wait_for: "scanned" }, { text: " two" }] });
+    const stream = await send(server, chatId, { requestId });
+    await stream.until("delta");
+    await eventually(async () => (await scansOf(server)) > 0);
+    proxy.cut();
+    const outage = "interval '40 seconds'";
+    await ground.db.query(
+      `update app_instances set started_at = started_at - ${outage}, last_seen_at = last_seen_at - ${outage}`,
+    );
+    await ground.db.query(`update chat_turns set last_progress_at = last_progress_at - ${outage}`);
+    const before = await scansOf(server);
+    proxy.restore();
+    await found(ground.db, "select from app_instances where last_seen_at > now() - interval '30 seconds'");
+    await eventually(async () => (await scansOf(server)) > before + 1);
+    ground.simulator.open("scanned");
+    expect((await stream.rest()).at(-1)?.event).toBe("done");
+    await expectOneEvent(ground, { request_id: requestId, terminal_state: "completed" });
   });
 
   test("for requests: 503 with Retry-After, ready again when it is back", async () => {

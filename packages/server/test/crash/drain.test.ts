@@ -1,4 +1,7 @@
 import { randomUUID } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { callApi, eventually } from "../support/app.ts";
 import type { ServerProcess } from "../support/process.ts";
@@ -173,6 +176,36 @@ describe("SIGTERM (turns.md §16.4, ops.md §9)", () => {
     ground.simulator.open("gate");
     expect(await lastOf(turn)).toBe("done");
     expect(await exit).toBe(0);
+    await expectNothingHeld();
+  });
+
+  test("an error nobody caught ends the drain at once, and the process with 1", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "mini-chat-drain-"));
+    const sink = join(directory, "sink.mjs");
+    await writeFile(
+      sink,
+      "export default () => ({ publish: async () => void Promise.reject(new Error('nobody caught it')) });",
+    );
+    const server = await ground.start({
+      config: {
+        shutdown_grace_secs: 3_600,
+        plugins: { usage: { type: "module", module: sink } },
+      },
+    });
+    const [ending] = await runTurns(server, 1, "end");
+    const [lasting] = await runTurns(server, 1, "never");
+    if (ending === undefined || lasting === undefined) throw new Error("two turns");
+    const exit = server.stop();
+    await untilRefusing(server, lasting);
+    ground.simulator.open("end");
+    expect(await lastOf(ending)).toBe("done");
+    expect(await lastOf(lasting)).toBe("error cancelled");
+    expect(await exit).toBe(1);
+    expect(server.logs.find(({ level }) => level === "critical")).toMatchObject({
+      msg: "uncaught error",
+      err: { message: "nobody caught it" },
+    });
+    await rm(directory, { recursive: true });
     await expectNothingHeld();
   });
 

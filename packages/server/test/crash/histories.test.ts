@@ -11,7 +11,7 @@ import type { OpenedStream } from "../support/stream.ts";
 import { readBooks, usageQueueIsEmpty } from "./books.ts";
 import { type BegunTurn, begin, finish, type PlannedTurn, plannedTurn, type Stage } from "./history.ts";
 import { limits, orphanDeps } from "./orphans.ts";
-import { ageDeadProcesses, createGround, type Ground, newChat, send } from "./support.ts";
+import { addWitness, ageDeadProcesses, createGround, type Ground, newChat, send } from "./support.ts";
 
 /** turns.md §23.4–6, quota.md §16: whatever happens to turns, the books are those of their usage events. */
 
@@ -55,6 +55,7 @@ describe("turns of one process, crashes played by SQL", () => {
       },
     });
     const deps = await orphanDeps(app.database.db);
+    await addWitness(app.database.db);
     stage = {
       server: app,
       db: app.database.db,

@@ -69,6 +69,7 @@ export const insertOrphan = async (db: Db, actor: Actor, orphan: Orphan): Promis
   await db.query(
     `update chat_turns
      set
+       provider_name = 'openai',
        last_progress_at = now() - make_interval(secs => $2),
        owner_instance_id = $3,
        deleted_at = case when $4 then now() end,

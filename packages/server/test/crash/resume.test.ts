@@ -6,6 +6,7 @@ import { callers } from "../support/config.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { type ServerProcess, startServerProcess } from "../support/process.ts";
 import { type OpenedStream, openStream, textOf, type WireEvent } from "../support/stream.ts";
+import { addWitness } from "./support.ts";
 
 const runs = 180;
 const concurrency = 12;
@@ -36,6 +37,7 @@ let second: TestApp;
 const started: ServerProcess[] = [];
 beforeAll(async () => {
   database = await createTestDatabase({ maxConnections: 30 });
+  await addWitness(database.db);
   simulator = await startSimulator();
   const shared = { database, simulator };
   const config = {

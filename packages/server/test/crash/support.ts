@@ -121,12 +121,30 @@ export const expectOneEvent = async (ground: Ground, of: object): Promise<void> 
   expect(stored).toEqual(due);
 };
 
+/**
+ * A process that has reported for an hour without a gap, and does for the minute to come: the silence of
+ * others is their death.
+ */
+export const addWitness = async (db: Db): Promise<void> => {
+  await db.query(
+    `insert into app_instances (id, role, version, started_at, last_seen_at)
+     values ($1, 'api', 'witness', now() - interval '1 hour', now() + interval '1 minute')`,
+    [randomUUID()],
+  );
+};
+
 /** Lets the time pass after which a dead process's turns are orphans and its outbox leases free. */
 export const ageDeadProcesses = async (db: Db): Promise<void> => {
   await db.query("update app_instances set last_seen_at = now() - interval '1 hour'");
+  await addWitness(db);
   await db.query(
     "update chat_turns set last_progress_at = now() - interval '40 seconds' where state = 'running'",
   );
+  await ageLeases(db);
+};
+
+/** Lets the time pass after which an outbox lease is free that nobody knows of. */
+export const ageLeases = async (db: Db): Promise<void> => {
   await db.query(
     "update outbox_partition set lease_until = now() - interval '1 second' where lease_token is not null",
   );
@@ -134,6 +152,7 @@ export const ageDeadProcesses = async (db: Db): Promise<void> => {
 
 /** Lets a turn go without progress for longer than any may. */
 export const ageRunningTurns = async (db: Db): Promise<void> => {
+  await addWitness(db);
   await db.query(
     "update chat_turns set last_progress_at = now() - interval '301 seconds' where state = 'running'",
   );

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Actor } from "../../src/auth/actor.ts";
+import { type Instance, renewInstance } from "../../src/db/instances.ts";
 import type { Db } from "../../src/db/pool.ts";
 import { uuidV4 } from "../../src/lib/id.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
@@ -9,7 +10,7 @@ import { insertRunningTurn, newActor, newChat, type SentTurn } from "../quota/su
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { readWaitingUsage } from "./books.ts";
 import { insertOrphan, limits, type Orphan, orphanDeps } from "./orphans.ts";
-import { holdLock, releaseLocks, waitingForLocks } from "./support.ts";
+import { addWitness, holdLock, releaseLocks, waitingForLocks } from "./support.ts";
 
 let database: TestDatabase;
 let db: Db;
@@ -22,6 +23,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   await db.query("truncate chats, quota_usage, app_instances, outbox_message cascade");
+  await addWitness(db);
   actor = newActor();
 });
 afterEach(releaseLocks);
@@ -44,6 +46,16 @@ const states = async (turns: readonly SentTurn[]): Promise<string[]> => {
   const { rows } = await db.query<{ id: string; state: string }>("select id, state from chat_turns");
   const byId = new Map(rows.map(({ id, state }) => [id, state]));
   return turns.map(({ id }) => byId.get(id) ?? "gone");
+};
+
+const recordingLog = () => {
+  const lines: Record<string, unknown>[] = [];
+  const logger = createLogger(
+    { level: "info", format: "json" },
+    { version: "test", instance_id: "test", role: "all" },
+    { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
+  );
+  return { lines, logger };
 };
 
 const account = async () =>
@@ -84,6 +96,62 @@ describe("which turns are orphans (turns.md §12)", () => {
     await db.query("update chat_turns set started_at = now() - interval '2 days'");
     expect(await scan()).toBe(0);
     expect(await states([turn])).toEqual(["running"]);
+  });
+});
+
+describe("an outage of the database, in which nobody can report", () => {
+  const watchdog: Instance = { id: uuidV4(), role: "all", version: "test" };
+  const report = (one: Instance): Promise<void> => renewInstance(db, one, limits.leaseSecs);
+  const ownerOf = async ({ id }: SentTurn): Promise<Instance> => {
+    const { rows } = await db.query<{ id: string }>(
+      "select owner_instance_id as id from chat_turns where id = $1",
+      [id],
+    );
+    return { id: rows[0]?.id ?? "", role: "all", version: "test" };
+  };
+  const pass = async (secs: number): Promise<void> => {
+    await db.query(
+      `update app_instances
+       set started_at = started_at - $1 * interval '1 s', last_seen_at = last_seen_at - $1 * interval '1 s'`,
+      [secs],
+    );
+    await db.query("update chat_turns set last_progress_at = last_progress_at - $1 * interval '1 s'", [secs]);
+  };
+
+  test.each([40, 400])("of %d s makes no orphan; a lease after it the dead are known", async (outageSecs) => {
+    await db.query("truncate app_instances");
+    const live = await orphan({ silentSecs: 1, ownerSilentSecs: 1 });
+    const dead = await orphan({ silentSecs: 1, ownerSilentSecs: 1 });
+    const owner = await ownerOf(live);
+    await report(watchdog);
+    await db.query("update app_instances set started_at = now() - interval '1 hour'");
+    await pass(outageSecs);
+    expect(await scan()).toBe(0);
+    await report(watchdog);
+    expect(await scan()).toBe(0);
+    for (let secs = 0; secs < limits.leaseSecs; secs += 5) {
+      await report(owner);
+      await db.query("update chat_turns set last_progress_at = now() where id = $1", [live.id]);
+      expect(await scan()).toBe(0);
+      await pass(5);
+      await report(watchdog);
+    }
+    expect(await scan()).toBe(1);
+    expect(await states([live, dead])).toEqual(["running", "failed"]);
+  });
+
+  test("that begins between the scan and a row spares that row", async () => {
+    const [first, second] = await orphans(2);
+    if (first === undefined || second === undefined) throw new Error("two turns");
+    const release = await holdLock(database.url, "select from chat_turns where id = $1 for update", [
+      first.id,
+    ]);
+    const finalized = scan();
+    await waitingForLocks(db);
+    await db.query("update app_instances set last_seen_at = now() - interval '8 s'");
+    await release();
+    expect(await finalized).toBe(1);
+    expect(await states([first, second])).toEqual(["failed", "running"]);
   });
 });
 
@@ -317,18 +385,15 @@ test("a row that fails does not stop the scan, and is logged by its id", async (
      create trigger test_refuse before update on chat_turns
      for each row when (old.id = '${bad?.id}') execute function test_refuse()`,
   );
-  const lines: Record<string, unknown>[] = [];
-  const logger = createLogger(
-    { level: "error", format: "json" },
-    { version: "test", instance_id: "test", role: "all" },
-    { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
-  );
+  const { lines, logger } = recordingLog();
   try {
     expect(await scan({ logger })).toBe(2);
   } finally {
     await db.query("drop function test_refuse cascade");
   }
-  expect(lines).toMatchObject([{ turn_id: bad?.id, level: "error" }]);
+  expect(lines.filter(({ level }) => level === "error")).toMatchObject([
+    { turn_id: bad?.id, chat_id: bad?.chatId, tenant_id: actor.tenantId, request_id: expect.anything() },
+  ]);
   expect((await readWaitingUsage(db)).map((event) => event.turn_id)).toEqual([good?.id, other?.id]);
   expect(await scan()).toBe(1);
 });
@@ -369,6 +434,31 @@ test("two scans at once finalize every turn once (§23.4)", async () => {
   expect(await account()).toMatchObject({ spent: 40n * estimated, reserved: 0n, calls: 40 });
 });
 
+test("the end of a turn is logged with all that leads to it (ops.md §6)", async () => {
+  const turn = await orphan(stale);
+  const { rows } = await db.query<{ request_id: string }>("select request_id from chat_turns");
+  const { lines, logger } = recordingLog();
+  await scan({ logger });
+  expect(lines).toMatchObject([
+    {
+      msg: "orphaned turn finalized",
+      level: "warn",
+      tenant_id: actor.tenantId,
+      user_id: actor.userId,
+      requester_type: "user",
+      chat_id: turn.chatId,
+      turn_id: turn.id,
+      request_id: rows[0]?.request_id,
+      processing_stage: "watchdog",
+      state: "failed",
+      error_code: "orphan_timeout",
+      model: "S",
+      settlement_method: "estimated",
+      reason: "stale_progress",
+    },
+  ]);
+});
+
 test("candidates and ends are counted by reason", async () => {
   await orphan(stale);
   await orphan({ silentSecs: 31, ownerSilentSecs: null });
@@ -382,6 +472,7 @@ test("candidates and ends are counted by reason", async () => {
     't_orphan_finalized_total{reason="stale_progress"} 1',
     't_orphan_finalized_total{reason="dead_owner"} 2',
     't_streams_aborted_total{trigger="orphan_timeout"} 3',
+    't_stream_failed_total{provider="openai",model="S",error_code="orphan_timeout"} 2',
     "t_orphan_scan_duration_seconds_count 1",
   ]) {
     expect(text).toContain(line);

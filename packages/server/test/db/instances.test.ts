@@ -18,6 +18,10 @@ afterEach(() => database.drop());
 
 const instance = (role: Instance["role"] = "all"): Instance => ({ id: uuidV4(), role, version: "0.1.0" });
 
+const leaseSecs = 30;
+
+const renew = (one: Instance): Promise<void> => renewInstance(database.db, one, leaseSecs);
+
 const silence = (secs: number): Promise<unknown> =>
   database.db.query("update app_instances set last_seen_at = last_seen_at - make_interval(secs => $1)", [
     secs,
@@ -26,50 +30,57 @@ const silence = (secs: number): Promise<unknown> =>
 const ids = async (): Promise<string[]> =>
   (await database.db.query<{ id: string }>("select id from app_instances")).rows.map((row) => row.id);
 
-test("a renewal moves the sign of life and nothing else", async () => {
+test.each([
+  ["a renewal moves the sign of life and nothing else", 14, false],
+  ["a renewal after more than half the lease begins anew: in between others were silent too", 16, true],
+])("%s", async (_, silentSecs, anew) => {
   const mine = instance();
-  await renewInstance(database.db, mine);
-  await silence(20);
-  await renewInstance(database.db, mine);
-  const { rows } = await database.db.query<{ fresh: boolean; role: string }>(
-    "select last_seen_at > now() - interval '5 s' and started_at < last_seen_at as fresh, role from app_instances",
+  await renew(mine);
+  await silence(silentSecs);
+  await renew(mine);
+  const { rows } = await database.db.query<{ fresh: boolean; anew: boolean; role: string }>(
+    `select
+       last_seen_at > now() - interval '5 s' as fresh,
+       started_at = last_seen_at as anew,
+       role
+     from app_instances`,
   );
-  expect(rows).toEqual([{ fresh: true, role: "all" }]);
+  expect(rows).toEqual([{ fresh: true, anew, role: "all" }]);
 });
 
 test("an instance swept while it slept registers itself again", async () => {
   const mine = instance();
-  await renewInstance(database.db, mine);
+  await renew(mine);
   await silence(3600);
   expect(await removeStaleInstances(database.db, 600)).toBe(1);
-  await renewInstance(database.db, mine);
+  await renew(mine);
   expect(await ids()).toEqual([mine.id]);
 });
 
 test("the sweep spares who was seen", async () => {
   const old = instance();
-  await renewInstance(database.db, old);
+  await renew(old);
   await silence(601);
   const live = instance();
-  await renewInstance(database.db, live);
+  await renew(live);
   await removeStaleInstances(database.db, 600);
   expect(await ids()).toEqual([live.id]);
 });
 
 test("a graceful end leaves no row", async () => {
   const mine = instance();
-  await renewInstance(database.db, mine);
+  await renew(mine);
   await removeInstance(database.db, mine.id);
   expect(await ids()).toEqual([]);
 });
 
 test("only worker and all instances that were seen count as live workers", async () => {
-  await renewInstance(database.db, instance("worker"));
+  await renew(instance("worker"));
   await silence(120);
-  await renewInstance(database.db, instance("api"));
+  await renew(instance("api"));
   expect(await countLiveWorkers(database.db, 60)).toBe(0);
-  await renewInstance(database.db, instance("worker"));
-  await renewInstance(database.db, instance("all"));
+  await renew(instance("worker"));
+  await renew(instance("all"));
   expect(await countLiveWorkers(database.db, 60)).toBe(2);
 });
 

@@ -142,14 +142,14 @@ describe("is refused, and changes nothing,", () => {
 
   test.each(["all", "api", "worker"] as const)("while a process of role %s lives", async (role) => {
     const one = instance(role);
-    await renewInstance(database.db, one);
+    await renewInstance(database.db, one, 30);
     await refused(new RegExp(`stop every process first: ${one.id} \\(${role}`));
     await removeInstance(database.db, one.id);
     await change(8);
   });
 
   test("but not for a process that died long enough ago", async () => {
-    await renewInstance(database.db, instance("all"));
+    await renewInstance(database.db, instance("all"), 30);
     await database.db.query("update app_instances set last_seen_at = now() - interval '31 seconds'");
     await change(8);
   });
@@ -194,7 +194,7 @@ describe("at the same time as", () => {
   });
 
   const start = async (): Promise<void> => {
-    await renewInstance(database.db, instance("all"));
+    await renewInstance(database.db, instance("all"), 30);
     await outboxOf();
   };
 

@@ -177,7 +177,7 @@ describe("metrics of the outbox (ops.md §5)", () => {
     expect(await of("outbox_handler_total", ',result="reject"')).toBe(1);
     expect(await of("outbox_acknowledged_total")).toBe(3);
     expect(await of("outbox_parked_total")).toBe(1);
-    expect(await of("outbox_lease_lost_total")).toBeUndefined();
+    expect(await of("outbox_lease_lost_total")).toBe(0);
     expect(await of("outbox_delivery_latency_ms_count")).toBe(2);
   });
 
@@ -203,7 +203,7 @@ describe("metrics of the outbox (ops.md §5)", () => {
     await drained(db);
     release.give();
     await eventually(async () => (await value('t_outbox_lease_lost_total{kind="usage"}')) === 1);
-    expect(await value('t_outbox_acknowledged_total{kind="usage"}')).toBeUndefined();
+    expect(await value('t_outbox_acknowledged_total{kind="usage"}')).toBe(0);
   });
 
   it("show backlog, dead letters and their ages", async () => {

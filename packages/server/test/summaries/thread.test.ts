@@ -355,6 +355,7 @@ test.each([
     expect(summaryCalls(app)).toHaveLength(1);
     expect(systemUsage(app).slice(events)).toMatchObject([{ usage: null }]);
     expect(await total(app, "credits_overflow_total")).toBe(overflows + 1);
+    expect(app.logs.findLast(({ level }) => level === "critical")).toMatchObject({ chat_id: chatId });
   },
 );
 

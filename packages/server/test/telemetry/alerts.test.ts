@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { metricTable } from "../../src/telemetry/metric-names.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
 
 const root = new URL("../../../../", import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, root), "utf8");
@@ -33,6 +34,19 @@ describe("alerts (ops.md §10)", () => {
       );
       expect(found, name).toBeDefined();
       expect(Object.keys(found?.[1].labels ?? {}), name).toEqual(expect.arrayContaining(labels));
+    }
+  });
+
+  const increases = rules.flatMap(({ alert, expr }) =>
+    [...expr.matchAll(/increase\(mini_chat_(\w+)(?:\{(\w+)=~?"([^"]*)"\})?/g)].map(
+      ([, name = "", label = "", values = ""]) => ({ alert, name, label, values }),
+    ),
+  );
+  it.each(increases)("$alert: $name is there before its first count", async ({ name, label, values }) => {
+    const scrape = await createMetrics("mini_chat").render();
+    for (const value of values.split("|")) {
+      const selector = label === "" ? "" : `[{,]${label}="${value}"`;
+      expect(scrape).toMatch(new RegExp(`^mini_chat_${name}${selector}.* 0$`, "m"));
     }
   });
 

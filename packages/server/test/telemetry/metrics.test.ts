@@ -19,6 +19,17 @@ test("counters get the prefix and _total, gauges and histograms the prefix only"
   expect(text).toContain('acme_finalization_latency_ms_bucket{le="5"} 0');
 });
 
+test("a counter begins at 0 for every set of listed label values, and for none that is learned", async () => {
+  const text = await createMetrics("m").render();
+  const periods = [...text.matchAll(/^m_quota_reserve_anomaly_total\{period="(\w+)"\} 0$/gm)];
+  expect(periods.map(([, period]) => period)).toEqual(["daily", "monthly"]);
+  const mutations = [...text.matchAll(/^m_turn_mutation_total\{op="(\w+)",result="(\w+)"\} 0$/gm)];
+  expect(mutations).toHaveLength(3 * 6);
+  expect(text).toContain("m_credits_overflow_total 0");
+  expect(text).not.toMatch(/^m_(stream_failed|quota_preflight|provider_errors)_total\b/m);
+  expect(text).not.toContain('"other"');
+});
+
 test("a gauge moved up and down returns to its start value", async () => {
   const metrics = createMetrics("m");
   metrics.add("active_streams", {}, 1);

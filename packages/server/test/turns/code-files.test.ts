@@ -21,9 +21,7 @@ afterEach(() => {
 });
 
 const containerOf = (): string[] =>
-  (lastRequest(app).tools as { container?: { file_ids: string[] } }[]).flatMap(
-    ({ container }) => container?.file_ids ?? [],
-  );
+  lastRequest(app).tools.flatMap(({ container }) => container?.file_ids ?? []);
 
 const callsToday = (caller: Caller, calls: number) =>
   app.db.query(

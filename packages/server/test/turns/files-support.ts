@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { startSimulator } from "@mini-chat/simulator";
 import sharp from "sharp";
+import { z } from "zod";
 import { overlay, type Tree } from "../../src/config/tree.ts";
 import { storageConfig, upload } from "../attachments/support.ts";
 import { startTestApp, type TestApp, type TestAppOptions } from "../support/app.ts";
@@ -117,13 +118,45 @@ export const askAbout = async (
   return { requestId, events: await stream.rest(), stream };
 };
 
-/** The bodies of the last model call, as the provider received it. */
-// biome-ignore lint/suspicious/noExplicitAny: the tests say what they expect in it
-export const lastRequest = (app: TestApp): any =>
-  app.simulator.requests().findLast(({ path }) => path.endsWith("/responses"))?.body;
+const modelCall = z.looseObject({
+  instructions: z.string().default(""),
+  input: z.array(
+    z.looseObject({
+      content: z.array(
+        z.looseObject({ type: z.string(), text: z.string().optional(), file_id: z.string().optional() }),
+      ),
+    }),
+  ),
+  tools: z
+    .array(
+      z.looseObject({
+        type: z.string(),
+        vector_store_ids: z.array(z.string()).optional(),
+        filters: z.unknown().optional(),
+        container: z.looseObject({ file_ids: z.array(z.string()) }).optional(),
+      }),
+    )
+    .default([]),
+  metadata: z.record(z.string(), z.string()),
+});
 
-export const toolsOf = (app: TestApp): string[] =>
-  ((lastRequest(app)?.tools ?? []) as { type: string }[]).map(({ type }) => type);
+/** A model call as the provider received it, as far as tests look into it; the rest is kept. */
+export type ModelCall = z.output<typeof modelCall>;
+
+/** All model calls, oldest first. */
+export const modelCalls = (app: TestApp): ModelCall[] =>
+  app.simulator
+    .requests()
+    .filter(({ path }) => path.endsWith("/responses"))
+    .map(({ body }) => modelCall.parse(body));
+
+export const lastRequest = (app: TestApp): ModelCall => {
+  const last = modelCalls(app).at(-1);
+  if (last === undefined) throw new Error("no model was called");
+  return last;
+};
+
+export const toolsOf = (app: TestApp): string[] => lastRequest(app).tools.map(({ type }) => type);
 
 export const citationsIn = (events: readonly WireEvent[]): Record<string, unknown>[] =>
   events.flatMap(({ event, data }) =>

@@ -4,6 +4,7 @@ import { createOutbox } from "../../src/outbox/outbox.ts";
 import { noLogger } from "../../src/telemetry/log.ts";
 import { noMetrics } from "../../src/telemetry/metrics.ts";
 import { finalizeOrphans } from "../../src/turns/orphans.ts";
+import { addWitness } from "../crash/support.ts";
 import { eventually, startTestApp, type TestApp } from "../support/app.ts";
 
 let app: TestApp;
@@ -104,6 +105,7 @@ describe("§23.4 many finalizers of one turn", () => {
       overshootToleranceBp: 11_000n,
     };
     const limits = { timeoutSecs: 90, deadOwnerSecs: 30, leaseSecs: 30 };
+    await addWitness(app.db);
     for (let round = 0; round < 8; round += 1) {
       const chatId = await app.createChat();
       const requestId = randomUUID();

@@ -24,7 +24,7 @@ const completed = (response: Record<string, unknown>) => ({
 const turnOf = async (chatId: string): Promise<Record<string, unknown> | undefined> =>
   (
     await app.db.query(
-      `select state, error_code, error_detail, provider_response_id, reserved_credits_micro as reserve
+      `select id, state, error_code, error_detail, provider_response_id, reserved_credits_micro as reserve
        from chat_turns where chat_id = $1 order by started_at desc limit 1`,
       [chatId],
     )
@@ -91,19 +91,24 @@ describe("usage no provider can mean (quota.md §1.3)", () => {
     ["absurd", 1e30, 3],
     ["fractional", 10.5, 3],
     ["not a number", "ten", 3],
-  ])("%s is unknown: estimated, counted, never stored or shown", async (_what, input, output) => {
-    const before = await overflows();
-    const chatId = await app.createChat();
-    app.simulator.enqueue(completed({ usage: { input_tokens: input, output_tokens: output } }));
-    const { events } = await app.ask(chatId, "hi");
-    expect(events.at(-1)).toMatchObject({ event: "done", data: { usage: null } });
-    expect(await overflows()).toBe(before + 1);
-    const { body } = await app.call("GET", `/chats/${chatId}/messages`);
-    expect(body.items[1]).not.toHaveProperty("input_tokens");
-    const next = await app.ask(chatId, "and again");
-    expect(next.events.at(-1)?.event).toBe("done");
-    expect(await reservedCredits()).toBe(0n);
-  });
+  ])(
+    "%s is unknown: estimated, counted, logged as critical, never stored or shown",
+    async (_what, input, output) => {
+      const before = await overflows();
+      const chatId = await app.createChat();
+      app.simulator.enqueue(completed({ usage: { input_tokens: input, output_tokens: output } }));
+      const { events } = await app.ask(chatId, "hi");
+      expect(events.at(-1)).toMatchObject({ event: "done", data: { usage: null } });
+      expect(await overflows()).toBe(before + 1);
+      const line = app.logs.findLast(({ level }) => level === "critical");
+      expect(line).toMatchObject({ turn_id: (await turnOf(chatId))?.["id"] });
+      const { body } = await app.call("GET", `/chats/${chatId}/messages`);
+      expect(body.items[1]).not.toHaveProperty("input_tokens");
+      const next = await app.ask(chatId, "and again");
+      expect(next.events.at(-1)?.event).toBe("done");
+      expect(await reservedCredits()).toBe(0n);
+    },
+  );
 
   test("all zeros are unknown too: null in `done`, as a replay tells it", async () => {
     const chatId = await app.createChat();

@@ -3,7 +3,14 @@ import type { Tree } from "../../src/config/tree.ts";
 import { calm } from "../attachments/support.ts";
 import { callApi, type TestApp } from "../support/app.ts";
 import { callers, modelEntry, premiumEntry } from "../support/config.ts";
-import { askAbout, lastRequest, providerIdOf, startFilesApp, uploaded } from "./files-support.ts";
+import {
+  askAbout,
+  lastRequest,
+  type ModelCall,
+  providerIdOf,
+  startFilesApp,
+  uploaded,
+} from "./files-support.ts";
 import { mutate, successorOf } from "./mutation-support.ts";
 import { attach, eventsOf, everything } from "./support.ts";
 
@@ -21,13 +28,9 @@ afterEach(() => {
   calm(app);
 });
 
-interface Part {
-  readonly type: string;
-  readonly file_id?: string;
-}
-
 /** The parts of the current message as the provider got it. */
-const partsSent = (from: TestApp = app): readonly Part[] => lastRequest(from).input.at(-1).content;
+const partsSent = (from: TestApp = app): ModelCall["input"][number]["content"] =>
+  lastRequest(from).input.at(-1)?.content ?? [];
 const imagesSent = (from: TestApp = app): (string | undefined)[] =>
   partsSent(from).flatMap((part) => (part.type === "input_image" ? [part.file_id] : []));
 

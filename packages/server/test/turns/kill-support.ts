@@ -87,14 +87,6 @@ export const turnStatus = async (
 ): Promise<Record<string, unknown>> =>
   (await callApi(`${server.base}/chats/${chatId}/turns/${requestId}`, "GET")).body;
 
-/** Lets the time pass after which a dead process's turns are orphans (turns.md §12). */
-export const ageDeadOwners = async ({ database }: Ground): Promise<void> => {
-  await database.db.query("update app_instances set last_seen_at = now() - interval '1 hour'");
-  await database.db.query(
-    "update chat_turns set last_progress_at = now() - interval '40 seconds' where state = 'running'",
-  );
-};
-
 /** Lets the time pass after which a dead worker's partitions are free again (outbox.md §15). */
 export const expireLeases = async ({ database }: Ground): Promise<void> => {
   await database.db.query(

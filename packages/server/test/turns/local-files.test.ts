@@ -38,9 +38,7 @@ const question = "When does the lease end?";
 
 /** The messages the provider got, as text. */
 const messagesSent = (): string[] =>
-  (lastRequest(app).input as { content: { text?: string }[] }[]).map(({ content }) =>
-    content.map((part) => part.text ?? "").join(""),
-  );
+  lastRequest(app).input.map(({ content }) => content.map((part) => part.text ?? "").join(""));
 
 describe("documents of a provider without storage (docs/retrieval.md)", () => {
   test("are searched by us: a tool call that starts and ends, then an answer that cites them", async () => {
