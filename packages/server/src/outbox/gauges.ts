@@ -26,6 +26,7 @@ export const recordDepth = async (
   const stranded = depths.flatMap((depth) => depth.stranded);
   if (stranded.length === 0) return;
   await resetScans(db, stranded);
+  metrics.count("outbox_gap_detected", {}, stranded.length);
   logger.critical(
     { partition_ids: stranded, processing_stage: "outbox" },
     "outbox messages lay below the bound of the claims; they are looked at again",

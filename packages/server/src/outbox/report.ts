@@ -49,8 +49,7 @@ export const reportBatch = ({ logger, metrics }: ReportOptions, held: Held, sett
     };
     if (done.has(message.id)) {
       metrics.observe("outbox_delivery_latency_ms", { kind }, message.ageMs + elapsed);
-      const result = verdict?.kind === "already_terminal" ? "already_terminal" : "success";
-      metrics.count("outbox_handler", { kind, result });
+      metrics.count("outbox_handler", { kind, result: "success" });
       delivered.push(message.messageId);
       return;
     }

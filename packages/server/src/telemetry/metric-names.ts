@@ -238,6 +238,7 @@ const machinery = {
   outbox_dead_letter_backlog: gauge("pending dead letters", kind),
   outbox_dead_letter_oldest_age_seconds: gauge("age of the oldest pending dead letter", kind),
   outbox_lease_lost: counter("leases lost", kind),
+  outbox_gap_detected: counter("partitions whose claims would have passed over waiting messages"),
   outbox_claimed: counter("messages claimed", kind),
   outbox_acknowledged: counter("messages acknowledged", kind),
   outbox_parked: counter("keys parked", kind),

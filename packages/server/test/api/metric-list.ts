@@ -97,6 +97,7 @@ outbox_oldest_pending_age_seconds G kind
 outbox_dead_letter_backlog G kind
 outbox_dead_letter_oldest_age_seconds G kind
 outbox_lease_lost C kind
+outbox_gap_detected C
 outbox_claimed C kind
 outbox_acknowledged C kind
 outbox_parked C kind

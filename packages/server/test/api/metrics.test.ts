@@ -62,6 +62,7 @@ test("the first scrape has the counters an alert waits for, at 0", async () => {
     'quota_reserve_anomaly_total{period="monthly"}',
     'audit_emit_total{result="reject"}',
     "credits_overflow_total",
+    "outbox_gap_detected_total",
   ]) {
     expect(text).toContain(`mini_chat_${counter} 0\n`);
   }

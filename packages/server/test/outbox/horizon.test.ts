@@ -237,10 +237,12 @@ describe("claims that start behind the horizon", () => {
     expect(await wave(0n)).toEqual([]);
     const told: string[] = [];
     const logger = { ...noLogger, critical: (_fields: object, message: string) => told.push(message) };
-    await recordDepth(db, { metrics: noMetrics, logger: { ...logger, child: () => noLogger } }, queues);
-    expect(told).toHaveLength(1);
+    const metrics = { ...noMetrics, count: (name: string) => told.push(name) };
+    const telemetry = { metrics, logger: { ...logger, child: () => noLogger } };
+    await recordDepth(db, telemetry, queues);
+    expect(told).toEqual(["outbox_gap_detected", expect.stringContaining("below the bound")]);
     expect(await wave(0n)).toEqual([1]);
-    await recordDepth(db, { metrics: noMetrics, logger: { ...logger, child: () => noLogger } }, queues);
-    expect(told).toHaveLength(1);
+    await recordDepth(db, telemetry, queues);
+    expect(told).toHaveLength(2);
   });
 });
