@@ -112,6 +112,25 @@ test("while a chat is created what was chosen holds, and what is written and dro
   expect(await page.getByRole("textbox", { name: "Message" }).inputValue()).toBe("half a thought");
 });
 
+test("who goes to another chat while one is created stays there, and the message is answered all the same", async () => {
+  const chatId = await stage.app.createChat();
+  await stage.app.ask(chatId, "an older question");
+  const { page } = await stage.open();
+  const creation = await holdCreation(page);
+  await page.getByRole("button", { name: "Model: Default model" }).waitFor();
+  await ask(page, "PING from afar");
+  await creation.asked;
+  const chats = page.getByRole("navigation", { name: "Chats" });
+  await chats.locator(`a[href$="${chatId}"]`).click();
+  await answered(page);
+  creation.decide("created");
+  await chats.getByText("PING from afar").waitFor();
+  expect(page.url()).toContain(chatId);
+  await chats.getByText("PING from afar").click();
+  await answered(page);
+  await page.getByRole("region", { name: "Messages" }).getByText("PING from afar").waitFor();
+});
+
 test("files that come while a chat is created for another file are attached too", async () => {
   const { page } = await stage.open();
   const creation = await holdCreation(page);

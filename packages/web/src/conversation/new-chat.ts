@@ -2,7 +2,7 @@ import type { Client } from "@mini-chat/client";
 import type { ChatList } from "../chats/chat-list.ts";
 import { titleOf } from "../chats/name.ts";
 import { problemText } from "../lib/problem.ts";
-import { goTo } from "../lib/route.ts";
+import { currentRoute, goTo } from "../lib/route.ts";
 import { createStore, type Store } from "../lib/store.ts";
 import type { Conversations } from "./conversations.ts";
 import { createWriting, type Draft, type Writing } from "./writing.ts";
@@ -44,7 +44,8 @@ export const createChatToBe = ({ client, chats, conversations }: ChatToBeDeps): 
         ...(title === undefined ? {} : { title }),
       });
       conversations.begin(id, writing);
-      goTo({ at: "chat", chatId: id });
+      // Who has gone elsewhere meanwhile stays there.
+      if (currentRoute().at === "new") goTo({ at: "chat", chatId: id });
       return id;
     } catch (error) {
       created = null;
@@ -53,7 +54,7 @@ export const createChatToBe = ({ client, chats, conversations }: ChatToBeDeps): 
     }
   };
 
-  /** The chat, which is shown from then on; it is created once, however much waits for it. */
+  /** The chat, which is shown from then on where it was begun; it is created once, however much waits for it. */
   const chat = (title?: string): Promise<string> => {
     created ??= create(title);
     return created;

@@ -10,7 +10,7 @@ const read = (hash: string): Route => {
 
 let known = { hash: "", route: read("") };
 
-const current = (): Route => {
+export const currentRoute = (): Route => {
   const { hash } = location;
   if (hash !== known.hash) known = { hash, route: read(hash) };
   return known.route;
@@ -28,4 +28,4 @@ export const useRoute = (): Route =>
   useSyncExternalStore((listener) => {
     window.addEventListener("hashchange", listener);
     return () => window.removeEventListener("hashchange", listener);
-  }, current);
+  }, currentRoute);
