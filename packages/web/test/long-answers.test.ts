@@ -84,3 +84,44 @@ test("what has come of a long answer is not drawn again while the rest comes", a
   expect(await messages.getByText("Paragraph 0 of").count()).toBe(1);
   expect(await messages.evaluate((box) => box.scrollTop)).toBe(0);
 });
+
+/** How far the list is from its end once its height has not changed for twenty frames. */
+const settledDistance = (page: Page): Promise<number> =>
+  page.getByRole("region", { name: "Messages" }).evaluate(
+    (box) =>
+      new Promise<number>((resolve) => {
+        let height = box.scrollHeight;
+        let still = 0;
+        const frame = (): void => {
+          still = box.scrollHeight === height ? still + 1 : 0;
+          height = box.scrollHeight;
+          if (still < 20) requestAnimationFrame(frame);
+          else resolve(Math.round(height - box.clientHeight - box.scrollTop));
+        };
+        frame();
+      }),
+  );
+
+test.each([
+  ["short", 5, (at: number) => `Paragraph ${at} of it, ${"with some words ".repeat(6)}`],
+  [
+    "long",
+    150,
+    (at: number) =>
+      at % 3 === 0 ? `\`\`\`\n${"a line of code\n".repeat(20)}\`\`\`` : "and many words more ".repeat(30),
+  ],
+] as const)(
+  "a chat of %s answers opens at its end, whatever the height of their parts",
+  async (_, parts, part) => {
+    const chatId = await stage.app.createChat();
+    const text = Array.from({ length: parts }, (_part, at) => part(at)).join("\n\n");
+    for (let turn = 0; turn < 6; turn += 1) {
+      stage.app.simulator.enqueue({ events: [{ text }] });
+      await stage.app.ask(chatId, `question ${turn}`);
+    }
+    const { page } = await stage.open({ path: chatPath(chatId) });
+    await answered(page);
+    expect(await settledDistance(page)).toBeLessThan(2);
+    expect(await page.getByRole("button", { name: "To the latest message" }).count()).toBe(0);
+  },
+);

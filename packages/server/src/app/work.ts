@@ -50,11 +50,20 @@ const startTurnKeeping = async (parts: Parts, direct: DirectConnection, opened: 
   opened.push({ name: "policy reconcile", close: reconcile.stop });
 };
 
+/** For so long a report may wait for a connection, or for an answer on a dead one. */
+const longestHangSecs = (database: Parts["config"]["database"]): number =>
+  Math.max(database.acquire_timeout_secs, database.statement_timeout_ms / 1_000 + 5);
+
 const startWatchdog = (parts: Parts, direct: DirectConnection, opened: Opened[]): void => {
   const { config } = parts;
   const { enabled, scan_interval_secs: intervalSecs, timeout_secs: timeoutSecs } = config.orphan_watchdog;
   if (!enabled) return;
-  const limits = { timeoutSecs, deadOwnerSecs, leaseSecs: config.instance_lease_secs };
+  const limits = {
+    timeoutSecs,
+    deadOwnerSecs,
+    leaseSecs: config.instance_lease_secs,
+    witnessSecs: config.instance_lease_secs + longestHangSecs(config.database),
+  };
   const deps = { ...parts, overshootToleranceBp: overshootToleranceBp(config), failing: new Set<string>() };
   const job = startLeaderJob(
     { ...parts, direct },

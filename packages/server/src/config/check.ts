@@ -263,6 +263,11 @@ const warn: Rule = (config) => [
     "is empty: every request will be refused",
   ),
   ...unless(
+    config.instance_lease_secs < config.orphan_watchdog.timeout_secs,
+    "instance_lease_secs",
+    "is not below orphan_watchdog.timeout_secs: turns of dead processes wait for the lease instead",
+  ),
+  ...unless(
     config.role !== "worker" || config.server.ops_bind_address !== null,
     "server.ops_bind_address",
     "is null in the role worker: nothing can ask this process for its health or its metrics",

@@ -120,7 +120,7 @@ export const keyNotes: Readonly<Record<string, string | KeyNote | undefined>> = 
   worker_stop_timeout_secs: "how long outbox handlers may finish",
   shutdown_ready_delay_secs: "time between not being ready and refusing work, for balancers to notice",
   instance_lease_secs:
-    "a process silent for this long is dead; it reports every third of it. Nobody is taken for dead before this time has passed after an outage of the database, or after the start of the only process",
+    "a process silent for this long is dead; it reports every third of it. Nobody is taken for dead before this time, and that of a report that hangs, has passed after an outage of the database or the start of the only process",
   "log.level": "least severity that is logged",
   "log.format": "one JSON object per line, or lines for people",
   "metrics.enabled": "serve `/metrics` on the ops listener",

@@ -1,4 +1,5 @@
 import { type Loop, startLoop } from "../lib/loop.ts";
+import { sleep } from "../lib/sleep.ts";
 import type { Queryable, Statement } from "./pool.ts";
 import type { Tx } from "./tx.ts";
 
@@ -10,7 +11,7 @@ export interface Instance {
 }
 
 // `started_at` is the start of an unbroken lease: the watchdog trusts the silence of others only while
-// somebody reported without a gap. Two reports in a row that are missing are a gap.
+// somebody reported without a gap. One report that is missing is a gap.
 const renewStatement: Statement = {
   name: "instance_renew",
   text: `
@@ -30,22 +31,35 @@ const renewStatement: Statement = {
  * while the process slept, and begins anew when it was silent for more than half its lease.
  */
 export const renewInstance = async (db: Queryable, instance: Instance, leaseSecs: number): Promise<void> => {
-  await db.query(renewStatement, [instance.id, instance.role, instance.version, leaseSecs]);
+  const statement = { ...renewStatement, timeoutMs: attemptMs(leaseSecs) };
+  await db.query(statement, [instance.id, instance.role, instance.version, leaseSecs]);
 };
+
+/** How long a renewal may hang on a connection that died: several fit into what is left of the lease. */
+const attemptMs = (leaseSecs: number): number => Math.min(5_000, (leaseSecs * 1_000) / 6);
 
 /**
  * Renews the instance every third of its lease (ops.md §8) until stopped; a failed renewal is reported
- * and the next one follows on time.
+ * and soon tried again.
  */
 export const startHeartbeat = (
   db: Queryable,
   instance: Instance,
   options: { readonly leaseSecs: number; readonly onError: (error: unknown) => void },
-): Loop =>
-  startLoop(() => renewInstance(db, instance, options.leaseSecs), {
-    intervalMs: (options.leaseSecs * 1000) / 3,
-    onError: options.onError,
-  });
+): Loop => {
+  const { leaseSecs, onError } = options;
+  const renew = async (signal: AbortSignal): Promise<void> => {
+    while (!signal.aborted) {
+      try {
+        return await renewInstance(db, instance, leaseSecs);
+      } catch (error) {
+        if (!signal.aborted) onError(error);
+      }
+      await sleep(attemptMs(leaseSecs) / 2, signal);
+    }
+  };
+  return startLoop(renew, { intervalMs: (leaseSecs * 1_000) / 3, onError });
+};
 
 const removeStatement: Statement = {
   name: "instance_remove",

@@ -8,6 +8,8 @@ export type Timestamp = string;
 export interface Statement {
   readonly name: string;
   readonly text: string;
+  /** Longest wait for its answer, in ms, after which its connection is given up; default: that of the pool. */
+  readonly timeoutMs?: number;
 }
 
 export interface Result<Row> {
@@ -147,10 +149,14 @@ export const runStatement = async <Row>(
   statement: Statement | string,
   values: readonly unknown[],
 ): Promise<Result<Row>> => {
-  const config: pg.QueryConfig =
-    typeof statement === "string"
-      ? { text: statement, values: [...values] }
-      : { name: statement.name, text: statement.text, values: [...values] };
+  const { name, text, timeoutMs } =
+    typeof statement === "string" ? { name: undefined, text: statement, timeoutMs: undefined } : statement;
+  const config: pg.QueryConfig & { query_timeout?: number } = {
+    ...(name === undefined ? {} : { name }),
+    ...(timeoutMs === undefined ? {} : { query_timeout: timeoutMs }),
+    text,
+    values: [...values],
+  };
   const result = await client.query(config);
   return { rows: result.rows as Row[], rowCount: result.rowCount ?? 0 };
 };

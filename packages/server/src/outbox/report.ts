@@ -49,7 +49,8 @@ export const reportBatch = ({ logger, metrics }: ReportOptions, held: Held, sett
     };
     if (done.has(message.id)) {
       metrics.observe("outbox_delivery_latency_ms", { kind }, message.ageMs + elapsed);
-      metrics.count("outbox_handler", { kind, result: "success" });
+      const result = verdict?.kind === "already_terminal" ? "already_terminal" : "success";
+      metrics.count("outbox_handler", { kind, result });
       delivered.push(message.messageId);
       return;
     }

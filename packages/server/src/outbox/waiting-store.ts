@@ -135,25 +135,30 @@ const takeStatement: Statement = {
       from outbox_partition
       where id = $1
       for update
+    ),
+    taken as (
+      update outbox_partition p
+      set
+        lease_token = null,
+        lease_until = null,
+        locked_by = null,
+        not_before = null
+      from held
+      where p.id = held.id
+        and (held.lease_until is null or held.lease_until <= now())
+      returning p.id
     )
-    update outbox_partition p
-    set
-      lease_token = null,
-      lease_until = null,
-      locked_by = null,
-      not_before = null
-    from held
-    where p.id = held.id
-      and (held.lease_until is null or held.lease_until <= now())
-    returning p.id`,
+    select exists (select from taken) as "taken"
+    from held`,
 };
 
 /**
  * Keeps workers away from a partition until the transaction ends, and makes it due then; false while one
- * has it leased. Read its messages by a statement of their own: it sees what was deleted before the lock.
+ * has it leased, null when there is no such partition. Read its messages by a statement of their own: it
+ * sees what was deleted before the lock.
  */
-export const takePartition = async (tx: Tx, partitionId: number): Promise<boolean> =>
-  (await tx.query(takeStatement, [partitionId])).rowCount > 0;
+export const takePartition = async (tx: Tx, partitionId: number): Promise<boolean | null> =>
+  (await tx.query<{ taken: boolean }>(takeStatement, [partitionId])).rows[0]?.taken ?? null;
 
 const headStatement: Statement = {
   name: "outbox_message_is_head",

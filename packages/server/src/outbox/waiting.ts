@@ -7,12 +7,13 @@ import { storableError } from "./settle.ts";
 import { buryHead, findMessage, isHead, type MessagePlace, takePartition } from "./waiting-store.ts";
 
 /** Why a message was not given up; nothing has changed. */
-export type RejectRefusal = "unknown" | "leased" | "behind";
+export type RejectRefusal = "unknown" | "leased" | "behind" | "stray";
 
 const refusals: Readonly<Record<RejectRefusal, string>> = {
   unknown: "there is no waiting message with this id: it was delivered, given up, or never enqueued",
   leased: "a worker is delivering its partition; try again, or pause the partition first",
   behind: "it is not the first of its order key, and waits for those before it",
+  stray: "its partition does not exist; `outbox repartition` gives it one that does",
 };
 
 export class RejectRefused extends Error {
@@ -97,7 +98,8 @@ const bury = (
   by: { readonly actor: string; readonly reason: string | null },
 ): Promise<DeadLetter> =>
   inTransaction(db, async (tx) => {
-    if (!(await takePartition(tx, place.partitionId))) throw new RejectRefused("leased");
+    const taken = await takePartition(tx, place.partitionId);
+    if (taken !== true) throw new RejectRefused(taken === null ? "stray" : "leased");
     if ((await isHead(tx, place)) === false) throw new RejectRefused("behind");
     const id = await buryHead(tx, place, by);
     const letter = id === null ? null : await findDead(tx, id, false);

@@ -229,7 +229,7 @@ const machinery = {
   outbox_enqueue: counter("events written", { ...kind, result: ["ok", "error"] }),
   outbox_handler: counter("deliveries", {
     ...kind,
-    result: ["success", "retry", "reject"],
+    result: ["success", "already_terminal", "retry", "reject"],
   }),
   outbox_handler_duration_ms: histogram(ms, "duration of a handler", kind),
   outbox_delivery_latency_ms: histogram(ms, "event written to acknowledged", kind),

@@ -59,12 +59,12 @@ const endTurn: Statement = {
 
 /**
  * Whether silence means anything: after an outage of the database nobody has reported, so a turn is an
- * orphan only while some instance has reported without a gap for a whole lease, in which every owner could.
+ * orphan only while some instance has reported without a gap for so long that every living owner did.
  */
-const someoneReported = (leaseSecs: string): string => `exists (
+const someoneReported = (witnessSecs: string, leaseSecs: string): string => `exists (
         select
         from app_instances w
-        where w.started_at <= now() - make_interval(secs => ${leaseSecs})
+        where w.started_at <= now() - make_interval(secs => ${witnessSecs})
           and w.last_seen_at > now() - make_interval(secs => ${leaseSecs} / 2)
       )`;
 
@@ -96,7 +96,7 @@ const endOrphan: Statement = {
           )
         )
       )
-      and ${someoneReported("$8")}${returning}`,
+      and ${someoneReported("$9", "$8")}${returning}`,
 };
 
 interface Row {
@@ -219,6 +219,8 @@ export interface OrphanLimits {
   /** Seconds without progress that make a turn of a dead owner an orphan. */
   readonly deadOwnerSecs: number;
   readonly leaseSecs: number;
+  /** Seconds for which somebody must have reported without a gap before anybody's silence counts. */
+  readonly witnessSecs: number;
 }
 
 /** Compare-and-set of the watchdog; null when the turn finished, moved or was deleted meanwhile. */
@@ -237,6 +239,7 @@ export const compareAndEndOrphan = async (
       limits.timeoutSecs,
       limits.deadOwnerSecs,
       limits.leaseSecs,
+      limits.witnessSecs,
     ]),
   );
 
@@ -268,7 +271,8 @@ const selectOrphans: Statement = {
           from app_instances i
           where i.id = t.owner_instance_id
             and i.last_seen_at > now() - make_interval(secs => $3)
-        ) as "deadOwner"
+        ) as "deadOwner",
+      ${someoneReported("$6", "$3")} as "told"
     from chat_turns t
     where t.state = 'running'
       and t.deleted_at is null
@@ -285,7 +289,6 @@ const selectOrphans: Statement = {
           )
         )
       )
-      and ${someoneReported("$3")}
     order by t.id = any($5::uuid[]), t.last_progress_at
     limit $4`,
 };
@@ -300,6 +303,8 @@ export interface OrphanCandidate {
   readonly resumable: boolean;
   /** Its owner has missed its lease, so it is one without waiting for the long time-out. */
   readonly deadOwner: boolean;
+  /** Silence means something now, the same for all of a scan; otherwise it is no orphan yet. */
+  readonly told: boolean;
 }
 
 /** Scan across tenants, ids only (data.md §5): stale turns, oldest first, those named `last` behind all others. */
@@ -315,6 +320,7 @@ export const scanOrphansAcrossTenants = async (
       limits.leaseSecs,
       limit,
       last,
+      limits.witnessSecs,
     ])
   ).rows;
 

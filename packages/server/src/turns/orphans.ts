@@ -47,7 +47,13 @@ export const finalizeOrphans = async (
     last: [...failing],
   });
   let finalized = 0;
-  for (const candidate of candidates) {
+  if (candidates[0]?.told === false) {
+    deps.logger.warn(
+      { turns: candidates.length, processing_stage: "watchdog" },
+      "turns look abandoned, but since the start or an outage no process has reported for long enough to tell",
+    );
+  }
+  for (const candidate of candidates.filter(({ told }) => told)) {
     if (signal.aborted) break;
     deps.metrics.count("orphan_detected", { reason: reasonOf(candidate) });
     try {

@@ -209,6 +209,8 @@ export const findTurnStatus = async (
 
 const progress: Statement = {
   name: "turn_progress",
+  // One that hangs on a dead connection must not keep the next ones.
+  timeoutMs: 5_000,
   text: `
     update chat_turns t
     set

@@ -89,7 +89,7 @@ egress_retries C provider reason=429|5xx|transport
 egress_circuit_open C provider
 egress_upstream_latency_ms H provider endpoint
 outbox_enqueue C kind result=ok|error
-outbox_handler C kind result=success|retry|reject
+outbox_handler C kind result=success|already_terminal|retry|reject
 outbox_handler_duration_ms H kind
 outbox_delivery_latency_ms H kind
 outbox_backlog G kind

@@ -237,6 +237,11 @@ describe("doubtful, but allowed", () => {
       ["tracing.otlp_endpoint"],
     ],
     [
+      "a lease as long as a turn may be silent",
+      { instance_lease_secs: 300, "orphan_watchdog.timeout_secs": 300 },
+      ["instance_lease_secs"],
+    ],
+    [
       "a worker nobody can ask for its health",
       { role: "worker", "server.ops_bind_address": null },
       ["server.ops_bind_address"],

@@ -8,7 +8,7 @@ import type { OrphanLimits } from "../../src/turns/finalize-store.ts";
 import type { OrphanDeps } from "../../src/turns/orphans.ts";
 import { admitted, ampleLimits, model, type SentTurn, send } from "../quota/support.ts";
 
-export const limits: OrphanLimits = { timeoutSecs: 300, deadOwnerSecs: 30, leaseSecs: 15 };
+export const limits: OrphanLimits = { timeoutSecs: 300, deadOwnerSecs: 30, leaseSecs: 15, witnessSecs: 40 };
 
 /** What a watchdog of the test's own needs; its events stay in the outbox. */
 export const orphanDeps = async (db: Db): Promise<OrphanDeps> => {

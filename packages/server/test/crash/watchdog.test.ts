@@ -118,26 +118,42 @@ describe("an outage of the database, in which nobody can report", () => {
     await db.query("update chat_turns set last_progress_at = last_progress_at - $1 * interval '1 s'", [secs]);
   };
 
-  test.each([40, 400])("of %d s makes no orphan; a lease after it the dead are known", async (outageSecs) => {
-    await db.query("truncate app_instances");
-    const live = await orphan({ silentSecs: 1, ownerSilentSecs: 1 });
-    const dead = await orphan({ silentSecs: 1, ownerSilentSecs: 1 });
-    const owner = await ownerOf(live);
-    await report(watchdog);
-    await db.query("update app_instances set started_at = now() - interval '1 hour'");
-    await pass(outageSecs);
-    expect(await scan()).toBe(0);
-    await report(watchdog);
-    expect(await scan()).toBe(0);
-    for (let secs = 0; secs < limits.leaseSecs; secs += 5) {
-      await report(owner);
-      await db.query("update chat_turns set last_progress_at = now() where id = $1", [live.id]);
-      expect(await scan()).toBe(0);
-      await pass(5);
+  test.each([40, 400])(
+    "of %d s makes no orphan; the dead are known when the living must have told",
+    async (outageSecs) => {
+      await db.query("truncate app_instances");
+      const live = await orphan({ silentSecs: 1, ownerSilentSecs: 1 });
+      const dead = await orphan({ silentSecs: 1, ownerSilentSecs: 1 });
+      const owner = await ownerOf(live);
       await report(watchdog);
-    }
-    expect(await scan()).toBe(1);
-    expect(await states([live, dead])).toEqual(["running", "failed"]);
+      await db.query("update app_instances set started_at = now() - interval '1 hour'");
+      await pass(outageSecs);
+      expect(await scan()).toBe(0);
+      await report(watchdog);
+      expect(await scan()).toBe(0);
+      for (let secs = 0; secs < limits.witnessSecs; secs += 5) {
+        await report(owner);
+        await db.query("update chat_turns set last_progress_at = now() where id = $1", [live.id]);
+        expect(await scan()).toBe(0);
+        await pass(5);
+        await report(watchdog);
+      }
+      expect(await scan()).toBe(1);
+      expect(await states([live, dead])).toEqual(["running", "failed"]);
+    },
+  );
+
+  test("is told in the log while turns wait for somebody to have reported for long enough", async () => {
+    await db.query("truncate app_instances");
+    const { lines, logger } = recordingLog();
+    expect(await scan({ logger })).toBe(0);
+    expect(lines).toEqual([]);
+    const turns = await orphans(2);
+    expect(await scan({ logger })).toBe(0);
+    expect(lines).toMatchObject([{ level: "warn", turns: 2, processing_stage: "watchdog" }]);
+    await addWitness(db);
+    expect(await scan({ logger })).toBe(2);
+    expect(await states(turns)).toEqual(["failed", "failed"]);
   });
 
   test("that begins between the scan and a row spares that row", async () => {

@@ -7,8 +7,11 @@ import {
   renewInstance,
   startHeartbeat,
 } from "../../src/db/instances.ts";
+import { Db } from "../../src/db/pool.ts";
 import { uuidV4 } from "../../src/lib/id.ts";
+import { eventually } from "../support/app.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { startDatabaseProxy } from "../support/proxy.ts";
 
 let database: TestDatabase;
 beforeEach(async () => {
@@ -46,6 +49,40 @@ test.each([
      from app_instances`,
   );
   expect(rows).toEqual([{ fresh: true, anew, role: "all" }]);
+});
+
+test("a renewal that hangs on a dead connection is given up, and the next one goes by another", async () => {
+  const proxy = await startDatabaseProxy(database.url);
+  // A pool that waits for an answer for longer than this test does.
+  const db = new Db({
+    url: proxy.url,
+    maxConnections: 2,
+    acquireTimeoutMs: 30_000,
+    statementTimeoutMs: 120_000,
+    lockTimeoutMs: 5_000,
+    idleInTransactionTimeoutMs: 30_000,
+  });
+  const mine = instance();
+  const failures: unknown[] = [];
+  await renewInstance(db, mine, 3);
+  proxy.holdAnswers();
+  const heartbeat = startHeartbeat(db, mine, { leaseSecs: 3, onError: (error) => failures.push(error) });
+  try {
+    await eventually(() => failures.length > 0);
+    await database.db.query("update app_instances set last_seen_at = now() - interval '1 hour'");
+    await eventually(
+      async () =>
+        (
+          await database.db.query(
+            "select from app_instances where last_seen_at > now() - interval '1 minute'",
+          )
+        ).rowCount === 1,
+    );
+  } finally {
+    await heartbeat.stop();
+    await db.close();
+    await proxy.close();
+  }
 });
 
 test("an instance swept while it slept registers itself again", async () => {

@@ -251,6 +251,17 @@ describe("a delivery under way", () => {
     expect(await messageIds()).toEqual([]);
   });
 
+  test("is refused where the partition does not exist, and the operator told what helps", async () => {
+    await enqueue(tenantOf(0), [1]);
+    const { rows } = await db.query<{ id: string }>(
+      "update outbox_message set partition_id = 99999 returning message_id as id",
+    );
+    const refused = reject(rows[0]?.id ?? "");
+    await expect(refused).rejects.toMatchObject({ reason: "stray" });
+    await expect(refused).rejects.toThrow("repartition");
+    expect(await countRows(db, "outbox_message")).toBe(1);
+  });
+
   test.each<[string, Verdict, "rejected" | "unknown"]>([
     ["fails", { kind: "retry", error: "no", afterMs: 60_000 }, "rejected"],
     ["succeeds", done, "unknown"],

@@ -104,7 +104,7 @@ describe("§23.4 many finalizers of one turn", () => {
       logger: noLogger,
       overshootToleranceBp: 11_000n,
     };
-    const limits = { timeoutSecs: 90, deadOwnerSecs: 30, leaseSecs: 30 };
+    const limits = { timeoutSecs: 90, deadOwnerSecs: 30, leaseSecs: 30, witnessSecs: 30 };
     await addWitness(app.db);
     for (let round = 0; round < 8; round += 1) {
       const chatId = await app.createChat();

@@ -56,6 +56,7 @@ export const MessageList = ({ turns, hasOlder, loadOlder, actions }: MessageList
   const scroller = useRef<HTMLDivElement>(null);
   const list = useRef<VirtualizerHandle>(null);
   const stuck = useRef(true);
+  const position = useRef(0);
   const asking = useRef(false);
   const [away, setAway] = useState(false);
   const rows = rowsOf(turns);
@@ -69,7 +70,9 @@ export const MessageList = ({ turns, hasOlder, loadOlder, actions }: MessageList
     stuck.current = true;
     setAway(false);
     const box = scroller.current;
-    if (box !== null) box.scrollTop = box.scrollHeight;
+    if (box === null) return;
+    box.scrollTop = box.scrollHeight;
+    position.current = box.scrollTop;
   }, []);
 
   useLayoutEffect(() => {
@@ -90,8 +93,11 @@ export const MessageList = ({ turns, hasOlder, loadOlder, actions }: MessageList
     const handle = list.current;
     if (handle === null) return;
     const left = handle.scrollSize - handle.viewportSize - offset;
-    stuck.current = left < nearPx;
-    setAway(left > nearPx * 4);
+    // Only the reader moves up; a list whose rows turn out higher than they were thought is not left by that.
+    if (left < nearPx) stuck.current = true;
+    else if (offset < position.current) stuck.current = false;
+    position.current = offset;
+    setAway(!stuck.current && left > nearPx * 4);
     if (offset < olderPx && hasOlder && !asking.current) {
       asking.current = true;
       loadOlder()
@@ -103,8 +109,7 @@ export const MessageList = ({ turns, hasOlder, loadOlder, actions }: MessageList
   };
 
   const onResize = (): void => {
-    const box = scroller.current;
-    if (stuck.current && box !== null) box.scrollTop = box.scrollHeight;
+    if (stuck.current) toEnd();
   };
 
   return (
