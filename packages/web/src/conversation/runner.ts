@@ -81,7 +81,7 @@ export const createRunner = (deps: RunnerDeps): Runner => {
     running = one;
     moves += 1;
     const endIfStopped = (): void => {
-      const isStopped = state.get().turns.some((one) => one.key === key && one.stopped === true);
+      const isStopped = state.get().turns.some((shown) => shown.key === key && shown.stopped === true);
       if (isStopped) void cancel(key, turn.requestId);
     };
     if (one.there) endIfStopped();
