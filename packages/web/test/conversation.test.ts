@@ -164,6 +164,26 @@ test("a refused edit keeps its wording, in the field it was written in", async (
   expect(await field.count()).toBe(0);
 });
 
+test("an edit of a message that was answered again in vain waits while another chat is looked at", async () => {
+  const { page } = await stage.open();
+  await ask(page, "ERROR");
+  await answered(page);
+  await page.getByRole("button", { name: "Answer again" }).click();
+  await page.getByRole("button", { name: "Stop the answer" }).waitFor();
+  await answered(page);
+  await page.locator(".question").hover();
+  await page.getByRole("button", { name: "Edit message" }).click();
+  const field = page.getByRole("textbox", { name: "Edit message" });
+  await field.fill("PING");
+  await page.getByRole("link", { name: "New chat" }).first().click();
+  await page.getByText("What would you like to know?").waitFor();
+  const status = page.waitForResponse((response) => /\/turns\/[0-9a-f-]+$/.test(response.url()));
+  await page.goBack();
+  await (await status).finished();
+  await field.press("Enter");
+  await page.getByText("PONG").waitFor();
+});
+
 test("an edit waits while one looks further up", async () => {
   const chatId = await stage.app.createChat();
   for (let at = 0; at < 20; at += 1) await stage.app.ask(chatId, `question ${at} of many`);

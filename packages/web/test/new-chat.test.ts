@@ -131,6 +131,71 @@ test("who goes to another chat while one is created stays there, and the message
   await page.getByRole("region", { name: "Messages" }).getByText("PING from afar").waitFor();
 });
 
+/** A page where a chat is being created for a message, while another one is looked at. */
+const leaveCreation = async (message: string) => {
+  const chatId = await stage.app.createChat();
+  await stage.app.ask(chatId, "an older question");
+  const { page } = await stage.open();
+  const creation = await holdCreation(page);
+  await page.getByRole("button", { name: "Model: Default model" }).waitFor();
+  await ask(page, message);
+  await creation.asked;
+  const chats = page.getByRole("navigation", { name: "Chats" });
+  await chats.locator(`a[href$="${chatId}"]`).click();
+  await answered(page);
+  return { page, creation, chats };
+};
+
+const beginAnother = async (page: Page): Promise<void> => {
+  await page.getByRole("link", { name: "New chat" }).first().click();
+  await page.getByText("What would you like to know?").waitFor();
+};
+
+const textOf = (page: Page): Promise<string> => page.getByRole("textbox", { name: "Message" }).inputValue();
+
+test("a chat that is refused while one is elsewhere leaves its message where chats are begun, and says why there", async () => {
+  const { page, creation } = await leaveCreation("precious words");
+  const refused = page.waitForResponse((response) => response.status() === 429);
+  creation.decide("refused");
+  await (await refused).finished();
+  await beginAnother(page);
+  await page.locator(".notice").getByText("Busy").waitFor();
+  expect(await textOf(page)).toBe("precious words");
+});
+
+test("who begins another chat while one is created stays there, with what was written", async () => {
+  const { page, creation, chats } = await leaveCreation("PING the first");
+  await beginAnother(page);
+  expect(await textOf(page)).toBe("");
+  await page.getByRole("textbox", { name: "Message" }).fill("second thought");
+  creation.decide("created");
+  await chats.getByText("PING the first").waitFor();
+  expect(page.url()).not.toContain("/chats/");
+  expect(await textOf(page)).toBe("second thought");
+});
+
+test("a chat that is refused while another one is begun gives its message to that", async () => {
+  const { page, creation } = await leaveCreation("precious words");
+  await beginAnother(page);
+  await page.getByRole("textbox", { name: "Message" }).fill("second thought");
+  creation.decide("refused");
+  await page.locator(".notice").getByText("Busy").waitFor();
+  expect(await textOf(page)).toBe("precious words\n\nsecond thought");
+});
+
+test("what is written for a new chat waits while another one is looked at", async () => {
+  const chatId = await stage.app.createChat();
+  await stage.app.ask(chatId, "an older question");
+  const { page } = await stage.open();
+  await page.getByRole("textbox", { name: "Message" }).fill("half a thought");
+  await page.getByRole("button", { name: "Temporary chat" }).click();
+  await page.getByRole("navigation", { name: "Chats" }).locator(`a[href$="${chatId}"]`).click();
+  await answered(page);
+  await beginAnother(page);
+  expect(await textOf(page)).toBe("half a thought");
+  await page.getByRole("button", { name: "Temporary chat", pressed: true }).waitFor();
+});
+
 test("files that come while a chat is created for another file are attached too", async () => {
   const { page } = await stage.open();
   const creation = await holdCreation(page);

@@ -34,7 +34,7 @@ const openRefused = async () => {
   await page.goto(`${stage.origin}${chatPath(chatId)}`);
   await page.getByText("asked elsewhere").waitFor();
   await expect.poll(refused, { timeout: 25_000 }).toBe(1);
-  return { page, refused };
+  return { page, chatId, refused };
 };
 
 /** Lets time pass until the page was refused so often; at least so long it waited, in seconds. */
@@ -77,6 +77,24 @@ test("an answer that could not be followed is not forgotten when the chat cannot
   await page.unroute(/\/turns\/[0-9a-f-]+$/);
   await page.getByText("heard").waitFor();
 }, 60_000);
+
+test("a chat that was deleted elsewhere before its answer could be followed is not asked for any more", async () => {
+  const { page, chatId } = await openRefused();
+  await stage.app.call("DELETE", `/chats/${chatId}`);
+  const gone = page.getByText("This chat could not be opened");
+  await expect
+    .poll(async () => {
+      await page.clock.runFor(1_000);
+      return gone.count();
+    })
+    .toBe(1);
+  let asked = 0;
+  page.on("request", (request) => {
+    if (request.url().includes(chatId)) asked += 1;
+  });
+  await page.clock.runFor(120_000);
+  expect(asked).toBe(0);
+});
 
 test("an answer that cannot be followed can be stopped", async () => {
   const { page } = await openRefused();

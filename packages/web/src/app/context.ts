@@ -2,6 +2,7 @@ import type { Client } from "@mini-chat/client";
 import { createContext, useContext } from "react";
 import type { ChatList } from "../chats/chat-list.ts";
 import type { Conversations } from "../conversation/conversations.ts";
+import type { NewChats } from "../conversation/new-chat.ts";
 import type { Store } from "../lib/store.ts";
 import type { Models } from "../models/models.ts";
 import type { Quota } from "../quota/quota.ts";
@@ -15,6 +16,7 @@ export interface App {
   readonly client: Client;
   readonly chats: ChatList;
   readonly conversations: Conversations;
+  readonly newChats: NewChats;
   readonly models: Models;
   readonly quota: Quota;
   /** What was last said to screen readers. */

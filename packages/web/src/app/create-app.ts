@@ -1,6 +1,7 @@
 import { createClient } from "@mini-chat/client";
 import { createChatList } from "../chats/chat-list.ts";
 import { createConversations } from "../conversation/conversations.ts";
+import { createNewChats } from "../conversation/new-chat.ts";
 import { createStore } from "../lib/store.ts";
 import { createModels } from "../models/models.ts";
 import { createQuota } from "../quota/quota.ts";
@@ -34,5 +35,15 @@ export const createApp = (): App => {
     if (what === "turn") void conversations.known(chatId)?.load();
     void chats.load();
   });
-  return { settings, session, client, chats, conversations, models: createModels(client), quota, spoken };
+  return {
+    settings,
+    session,
+    client,
+    chats,
+    conversations,
+    newChats: createNewChats({ client, chats, conversations }),
+    models: createModels(client),
+    quota,
+    spoken,
+  };
 };

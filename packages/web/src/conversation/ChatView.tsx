@@ -107,7 +107,7 @@ const Messages = ({
       </div>
     );
   }
-  if (status === "failed") {
+  if (status === "failed" && turns.length === 0) {
     return (
       <div className="messages-frame empty" role="alert">
         <h2>This chat could not be opened</h2>

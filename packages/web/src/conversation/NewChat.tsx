@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useRef } from "react";
+import { useEffect, useRef, useState } from "react";
 import { useApp } from "../app/context.ts";
 import { problemText } from "../lib/problem.ts";
 import { useStore } from "../lib/store.ts";
@@ -7,15 +7,11 @@ import { Icon } from "../ui/Icon.tsx";
 import { Composer } from "./Composer.tsx";
 import { DropZone } from "./DropZone.tsx";
 import { NoticeBar } from "./NoticeBar.tsx";
-import { createChatToBe } from "./new-chat.ts";
 
 /** Where a chat is begun. */
 export const NewChat = () => {
-  const { client, chats, conversations, models, settings } = useApp();
-  const chat = useMemo(
-    () => createChatToBe({ client, chats, conversations }),
-    [client, chats, conversations],
-  );
+  const { newChats, models, settings } = useApp();
+  const [chat] = useState(newChats.open);
   const offered = useStore(models.list);
   const model = useStore(chat.model);
   const temporary = useStore(chat.temporary);

@@ -1,10 +1,11 @@
-import type { Client, SendMessage, Turn } from "@mini-chat/client";
+import { type Client, hasCode, type SendMessage, type Turn } from "@mini-chat/client";
 import { createStore, type Store } from "../lib/store.ts";
 import type { Quota } from "../quota/quota.ts";
 import { createLookout } from "./lookout.ts";
+import { isRefuted } from "./notice.ts";
 import { resolveLast } from "./resolve.ts";
 import { createRunner } from "./runner.ts";
-import { type ConversationState, createTranscript } from "./transcript.ts";
+import { type ConversationState, createTranscript, type TurnPage } from "./transcript.ts";
 import {
   type Edit,
   emptyAnswer,
@@ -14,6 +15,7 @@ import {
   type Question,
   type TurnView,
 } from "./turn-view.ts";
+import { identify, isUndelivered, keepUndelivered } from "./undelivered.ts";
 import { createWriting, type Draft, type Writing } from "./writing.ts";
 
 export interface Conversation {
@@ -26,7 +28,7 @@ export interface Conversation {
   readonly writing: Writing;
   /** Sends a message; one that is refused goes back to `writing`. */
   send(draft: Draft): Promise<void>;
-  /** The message whose delivery is uncertain once more, under the same id: it cannot be answered twice. */
+  /** What may not have arrived once more: a message under the same id, an edit or retry unless the chat shows it. */
   resend(): Promise<void>;
   retry(): Promise<void>;
   /** The latest message while it is written anew; when it is refused it is still there. */
@@ -55,37 +57,61 @@ export const createConversation = (
 ): Conversation => {
   const { client, quota, changed, say } = deps;
   const transcript = createTranscript(chatId, client);
-  const { state, patch, last } = transcript;
+  const { state, patch, last, replaceTurn } = transcript;
   const editing = createStore<Edit | null>(null);
-  let sent: SendMessage | null = null;
 
   const load = async (): Promise<void> => {
     const seen = runner.moves();
     try {
-      const { turns, older } = await transcript.readPage();
-      if (runner.current() !== null) {
-        // Asked before the chat was read: what was there before goes above it.
-        const { status, turns: shown } = state.get();
-        const known = new Set(shown.map(({ requestId }) => requestId));
-        const before = turns.filter(({ requestId }) => !known.has(requestId));
-        if (status === "loading") patch({ status: "ready", turns: [...before, ...shown], older });
-        return;
-      }
+      const page = await transcript.readPage();
+      if (runner.current() !== null) return putAbove(page);
       if (runner.moves() !== seen) return load();
-      const resolved = await resolveLast(client, chatId, turns);
+      const turns = await resolveLast(client, chatId, page.turns);
       if (runner.moves() !== seen) return load();
-      const { turns: shown, older: before } = state.get();
-      const joined = joinShown(shown, resolved);
-      const read = keepKnown(joined ?? resolved, shown);
-      patch({ status: "ready", problem: null, turns: read, older: joined === null ? older : before });
-      void transcript.cite();
-      void transcript.qualify();
-      const latest = resolved.at(-1);
-      if (latest !== undefined && isRunning(latest)) void attach(latest);
+      showRead({ ...page, turns });
     } catch (problem) {
-      if (state.get().status !== "ready") patch({ status: "failed", problem });
-      else if (isUnheard()) lookout.afterPause();
+      miss(problem);
     }
+  };
+
+  /** What was read although a turn is followed: when it was asked before the chat was read, the others go above it. */
+  const putAbove = ({ turns, older }: TurnPage): void => {
+    const { status, turns: shown } = state.get();
+    if (status === "ready") return;
+    const known = new Set(shown.map(({ requestId }) => requestId));
+    const before = turns.filter(({ requestId }) => !known.has(requestId));
+    patch({ status: "ready", problem: null, turns: [...before, ...shown], older });
+  };
+
+  const showRead = (page: TurnPage): void => {
+    const { older, notice, turns: before } = state.get();
+    const wasUnheard = isUnheard();
+    const shown = identify(before, page.turns);
+    const joined = joinShown(shown, page.turns);
+    const read = keepKnown(joined ?? page.turns, shown);
+    const turns = keepUndelivered(read, shown);
+    patch({
+      status: "ready",
+      problem: null,
+      turns,
+      older: joined === null ? page.older : older,
+      notice: notice !== null && isRefuted(notice, turns) ? null : notice,
+    });
+    void transcript.cite();
+    void transcript.qualify();
+    const latest = read.at(-1);
+    if (latest !== undefined && isRunning(latest)) void attach(latest);
+    else if (wasUnheard) runner.ended(latest?.answer.state === "done");
+  };
+
+  const miss = (problem: unknown): void => {
+    if (hasCode(problem, "chat_not_found")) {
+      // Deleted elsewhere: nothing comes of it any more.
+      patch({ status: "failed", problem, turns: [], older: null, notice: null });
+      return;
+    }
+    if (state.get().status !== "ready") patch({ status: "failed", problem });
+    if (state.get().status !== "ready" || isUnheard()) lookout.afterPause();
   };
 
   const runner = createRunner({
@@ -99,61 +125,56 @@ export const createConversation = (
 
   const lookout = createLookout(() => void load());
 
-  /** The latest turn is being answered, as far as is known, and not followed here. */
-  const isUnheard = (): boolean => {
-    const latest = last();
-    return latest !== undefined && isRunning(latest) && runner.current() === null;
-  };
+  /** A turn is being answered, as far as is known, and not followed here. */
+  const isUnheard = (): boolean => runner.current() === null && state.get().turns.some(isRunning);
 
   const attach = async ({ key, requestId }: TurnView): Promise<void> => {
     if (requestId === undefined || runner.current() !== null) return;
     try {
       const result = await runner.follow(key, client.turns.resume(chatId, requestId), false);
       lookout.reset();
+      if (result.state !== "uncertain" || result.reason !== "still_running") return;
       // It may go on elsewhere, and cannot be heard from here: how it ends is looked for again.
-      if (result.state === "uncertain" && result.reason === "still_running") lookout.soon();
+      replaceTurn(key, (now) => ({ ...now, answer: { ...now.answer, state: "waiting" } }));
+      lookout.soon();
     } catch {
       lookout.afterPause();
     }
   };
 
-  const begin = async (turns: readonly TurnView[], next: TurnView, start: () => Turn): Promise<boolean> => {
-    const result = await runner.begin(turns, next, start);
-    if (result?.state === "completed") sent = null;
-    return result !== null;
-  };
-
-  const replacement = (turn: TurnView, question: Question | undefined): TurnView => ({
-    key: crypto.getRandomValues(new Uint32Array(2)).join("-"),
-    requestId: undefined,
-    own: true,
-    question,
-    answer: { ...emptyAnswer("waiting"), model: turn.answer.model },
-  });
-
   const revise = async (content: string | null): Promise<boolean> => {
     const turn = last();
     const requestId = turn?.requestId;
     if (turn === undefined || requestId === undefined || runner.current() !== null) return false;
-    const question =
-      content === null || turn.question === undefined ? turn.question : { ...turn.question, content };
-    return begin(state.get().turns.slice(0, -1), replacement(turn, question), () =>
+    const again = (): Turn =>
       content === null
         ? client.turns.retry(chatId, requestId, { on_disconnect: "continue" })
-        : client.turns.edit(chatId, requestId, { content, on_disconnect: "continue" }),
-    );
+        : client.turns.edit(chatId, requestId, { content, on_disconnect: "continue" });
+    const { question, answer } = turn;
+    const next = {
+      key: crypto.getRandomValues(new Uint32Array(2)).join("-"),
+      requestId: undefined,
+      own: true,
+      attempt: { replaces: requestId, again },
+      question: content === null || question === undefined ? question : { ...question, content },
+      answer: { ...emptyAnswer("waiting"), model: answer.model },
+    } as const;
+    return runner.begin(next, again, turn);
   };
 
-  const transmit = (
-    message: SendMessage,
-    turns: readonly TurnView[],
-    question: Question | undefined,
-  ): Promise<boolean> => {
+  const transmit = (message: SendMessage, question: Question): Promise<boolean> => {
     const turn = client.send(chatId, message);
     const { requestId } = turn;
-    sent = { ...message, request_id: requestId };
-    const next = { key: requestId, requestId, own: true, question, answer: emptyAnswer("waiting") } as const;
-    return begin(turns, next, () => turn);
+    const again = (): Turn => client.send(chatId, { ...message, request_id: requestId });
+    const next = {
+      key: requestId,
+      requestId,
+      own: true,
+      attempt: { replaces: undefined, again },
+      question,
+      answer: emptyAnswer("waiting"),
+    } as const;
+    return runner.begin(next, () => turn);
   };
 
   return {
@@ -172,17 +193,16 @@ export const createConversation = (
         ...(webSearch ? { web_search: { enabled: true } } : {}),
       } as const;
       const question = { content, attachments, createdAt: new Date().toISOString() };
-      if (!(await transmit(message, state.get().turns, question))) writing.giveBack(draft);
+      if (!(await transmit(message, question))) writing.giveBack(draft);
     },
     resend: async () => {
+      if (runner.current() !== null) return;
       const turn = last();
-      if (turn === undefined || runner.current() !== null) return;
-      if (sent?.request_id === undefined || sent.request_id !== turn.requestId) {
-        patch({ notice: null });
-        await load();
-        return;
-      }
-      await transmit(sent, state.get().turns.slice(0, -1), turn.question);
+      if (!isUndelivered(turn) || turn.attempt.replaces !== undefined) await load();
+      const left = last();
+      if (!isUndelivered(left) || runner.current() !== null) return;
+      const answer = { ...emptyAnswer("waiting"), model: left.answer.model };
+      await runner.begin({ ...left, stopped: false, answer }, left.attempt.again, left);
     },
     retry: async () => {
       await revise(null);

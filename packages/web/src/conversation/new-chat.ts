@@ -19,20 +19,34 @@ export interface ChatToBe {
   /** Becomes that of the chat, with whatever was written and attached meanwhile. */
   readonly writing: Writing;
   send(draft: Draft): Promise<void>;
+  /** Its first message is on its way, or it exists: what is written without looking at it is for another chat. */
+  isBegun(): boolean;
 }
 
-interface ChatToBeDeps {
+/** Where chats are begun. */
+export interface NewChats {
+  /** The chat that is written there: as it was left, or another one if that was begun. */
+  open(): ChatToBe;
+}
+
+interface NewChatsDeps {
   readonly client: Client;
   readonly chats: ChatList;
   readonly conversations: Conversations;
 }
 
-export const createChatToBe = ({ client, chats, conversations }: ChatToBeDeps): ChatToBe => {
+interface ChatToBeDeps extends NewChatsDeps {
+  /** The chat that is written where chats are begun. */
+  readonly current: () => ChatToBe;
+}
+
+const createChatToBe = ({ client, chats, conversations, current }: ChatToBeDeps): ChatToBe => {
   const model = createStore<string | null>(null);
   const temporary = createStore(false);
   const creating = createStore(false);
   const problem = createStore<string | null>(null);
   let created: Promise<string> | null = null;
+  let begun = false;
 
   const create = async (title: string | undefined): Promise<string> => {
     const wanted = model.get();
@@ -43,12 +57,14 @@ export const createChatToBe = ({ client, chats, conversations }: ChatToBeDeps): 
         ...(temporary.get() ? { is_temporary: true } : {}),
         ...(title === undefined ? {} : { title }),
       });
+      begun = true;
       conversations.begin(id, writing);
       // Who has gone elsewhere meanwhile stays there.
-      if (currentRoute().at === "new") goTo({ at: "chat", chatId: id });
+      if (currentRoute().at === "new" && current() === self) goTo({ at: "chat", chatId: id });
       return id;
     } catch (error) {
       created = null;
+      begun = false;
       creating.set(false);
       throw error;
     }
@@ -62,7 +78,15 @@ export const createChatToBe = ({ client, chats, conversations }: ChatToBeDeps): 
 
   const writing = createWriting(client, chat);
 
-  return {
+  /** What was written goes to where it is seen. */
+  const giveBack = (draft: Draft, error: unknown): void => {
+    const seen = current();
+    if (seen !== self) seen.writing.giveBack(writing.take());
+    seen.writing.giveBack(draft);
+    seen.problem.set(problemText(error));
+  };
+
+  const self: ChatToBe = {
     model,
     temporary,
     creating,
@@ -71,13 +95,26 @@ export const createChatToBe = ({ client, chats, conversations }: ChatToBeDeps): 
     send: async (draft) => {
       if (creating.get()) return writing.giveBack(draft);
       problem.set(null);
+      begun = true;
       try {
         const chatId = await chat(titleOf(draft.content));
         void conversations.of(chatId).send(draft);
       } catch (error) {
-        problem.set(problemText(error));
-        writing.giveBack(draft);
+        giveBack(draft, error);
       }
+    },
+    isBegun: () => begun,
+  };
+  return self;
+};
+
+export const createNewChats = (deps: NewChatsDeps): NewChats => {
+  const start = (): ChatToBe => createChatToBe({ ...deps, current: () => current });
+  let current = start();
+  return {
+    open: () => {
+      if (current.isBegun()) current = start();
+      return current;
     },
   };
 };

@@ -1,6 +1,7 @@
 import { ApiError, isInProgress, type Period, type QuotaStatus, type UncertainTurn } from "@mini-chat/client";
 import { resetTime } from "../lib/format.ts";
 import { problemText } from "../lib/problem.ts";
+import { isRunning, type TurnView } from "./turn-view.ts";
 
 /** What stands above the composer until the next message. */
 export interface Notice {
@@ -21,6 +22,12 @@ export const uncertain: Notice = { kind: "warning", text: notices.uncertain, res
 /** Of a turn that was not begun here and whose end was not seen. */
 export const elsewhere = (reason: UncertainTurn["reason"]): Notice =>
   reason === "still_running" ? { kind: "warning", text: notices.inProgress } : uncertain;
+
+/** Whether the turns of a chat show that a notice does not hold any more. */
+export const isRefuted = ({ text, resend }: Notice, turns: readonly TurnView[]): boolean =>
+  resend === true
+    ? turns.at(-1)?.answer.state !== "uncertain"
+    : text === notices.inProgress && !turns.some(isRunning);
 
 const exhausted = (status: QuotaStatus | null): Period | undefined =>
   status?.tiers

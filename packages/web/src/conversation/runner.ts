@@ -26,10 +26,12 @@ export interface Runner {
   /** Follows a turn to its end, `own` when it was begun here; rejects with the refusal of the call that begins it. */
   follow(key: string, turn: Turn, own: boolean): Promise<TurnResult>;
   /**
-   * Begins a turn in the place of the last one, or after it; puts back what was there when it is refused. Resolves
-   * with how it ended, null when it was refused.
+   * Begins a turn after the others, or in the place of one, which is put back when it is refused. Resolves at its end,
+   * with whether it was begun.
    */
-  begin(turns: readonly TurnView[], next: TurnView, start: () => Turn): Promise<TurnResult | null>;
+  begin(next: TurnView, start: () => Turn, replaced?: TurnView): Promise<boolean>;
+  /** Says that a turn that was not followed has ended, `whole` or not. */
+  ended(whole: boolean): void;
 }
 
 interface Running {
@@ -44,15 +46,22 @@ export const createRunner = (deps: RunnerDeps): Runner => {
   let running: Running | null = null;
   let moves = 0;
 
-  const tell = (result: TurnResult, own: boolean): void => {
-    // Of a turn that was looked up here the reader never missed anything.
-    const recovered = own && last()?.answer.recovered === true;
-    if (result.state === "uncertain") patch({ notice: own ? uncertain : elsewhere(result.reason) });
-    else if (recovered) patch({ notice: { kind: "info", text: notices.recovered } });
-    else if (state.get().notice?.text === notices.inProgress) patch({ notice: null });
-    say(result.state === "completed" ? "The answer is complete." : "The answer has ended.");
+  const ended = (whole: boolean): void => {
+    say(whole ? "The answer is complete." : "The answer has ended.");
     quota.refresh();
     changed();
+  };
+
+  const tell = (result: TurnResult, own: boolean): void => {
+    if (result.state === "uncertain") {
+      patch({ notice: own ? uncertain : elsewhere(result.reason) });
+      return;
+    }
+    // Of a turn that was looked up here the reader never missed anything.
+    const recovered = own && last()?.answer.recovered === true;
+    if (recovered) patch({ notice: { kind: "info", text: notices.recovered } });
+    else if (state.get().notice?.text === notices.inProgress) patch({ notice: null });
+    ended(result.state === "completed");
   };
 
   const cancel = async (key: string, requestId: string | undefined): Promise<void> => {
@@ -72,7 +81,8 @@ export const createRunner = (deps: RunnerDeps): Runner => {
     running = one;
     moves += 1;
     const endIfStopped = (): void => {
-      if (last()?.stopped === true) void cancel(key, turn.requestId);
+      const isStopped = state.get().turns.some((shown) => shown.key === key && shown.stopped === true);
+      if (isStopped) void cancel(key, turn.requestId);
     };
     if (one.there) endIfStopped();
     try {
@@ -92,6 +102,15 @@ export const createRunner = (deps: RunnerDeps): Runner => {
     }
   };
 
+  const without = (key: string | undefined): readonly TurnView[] =>
+    state.get().turns.filter((turn) => turn.key !== key);
+
+  const refuse = (next: TurnView, replaced: TurnView | undefined, error: unknown): void => {
+    const others = without(next.key);
+    const turns = replaced === undefined ? others : [...others, replaced];
+    patch({ turns, notice: noticeOf(error, quota.status.get()) });
+  };
+
   return {
     current: () => running?.turn ?? null,
     stop: () => {
@@ -104,20 +123,21 @@ export const createRunner = (deps: RunnerDeps): Runner => {
     },
     moves: () => moves,
     follow,
-    begin: async (turns, next, start) => {
-      const before = state.get().turns;
-      patch({ turns: [...turns, next], notice: null });
+    begin: async (next, start, replaced) => {
+      patch({ turns: [...without(replaced?.key), next], notice: null });
       say("Waiting for the answer.");
       try {
-        return await follow(next.key, start(), true);
+        await follow(next.key, start(), true);
+        return true;
       } catch (error) {
         // The message arrived before: the chat says what became of it, unless it is still being answered.
         const arrived = hasCode(error, "request_id_conflict") && !isInProgress(error);
-        patch({ turns: before, notice: arrived ? null : noticeOf(error, quota.status.get()) });
+        if (!arrived) refuse(next, replaced, error);
         if (arrived || isInProgress(error)) await reload();
         else quota.refresh();
-        return null;
+        return false;
       }
     },
+    ended,
   };
 };

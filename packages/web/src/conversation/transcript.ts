@@ -14,13 +14,20 @@ export interface ConversationState {
   readonly notice: Notice | null;
 }
 
+/** Turns that were read together, oldest first. */
+export interface TurnPage {
+  readonly turns: readonly TurnView[];
+  /** Cursor of the older messages; null when there are none. */
+  readonly older: string | null;
+}
+
 /** What of a chat has been read, and is shown. */
 export interface Transcript {
   readonly state: Store<ConversationState>;
   patch(change: Partial<ConversationState>): void;
   replaceTurn(key: string, change: (turn: TurnView) => TurnView): void;
   last(): TurnView | undefined;
-  readPage(cursor?: string): Promise<{ turns: readonly TurnView[]; older: string | null }>;
+  readPage(cursor?: string): Promise<TurnPage>;
   loadOlder(): Promise<void>;
   /**
    * Lists of messages leave sources out; a chat that is not too long is asked for them as a whole, once for the

@@ -1,4 +1,4 @@
-import type { AttachmentSummary, Citation, DoneEvent, Message } from "@mini-chat/client";
+import type { AttachmentSummary, Citation, DoneEvent, Message, Turn } from "@mini-chat/client";
 import { type Part, splitMarkdown } from "../markdown/blocks.ts";
 
 export interface Question {
@@ -43,6 +43,14 @@ export interface Answer {
   readonly recovered: boolean;
 }
 
+/** How a turn was begun here. */
+export interface Attempt {
+  /** The `request_id` of the turn whose place it takes; undefined for a message. */
+  readonly replaces: string | undefined;
+  /** Begins it again; the server refuses to do it twice. */
+  readonly again: () => Turn;
+}
+
 /** A question and its answer, as they are shown; replaced as a whole when anything changes. */
 export interface TurnView {
   readonly key: string;
@@ -52,6 +60,7 @@ export interface TurnView {
   readonly answer: Answer;
   /** Begun on this page. */
   readonly own?: true;
+  readonly attempt?: Attempt;
   /** The reader asked for its end, on this page. */
   readonly stopped?: boolean;
 }
@@ -142,20 +151,22 @@ const hasEnded = ({ answer: { state, messageId } }: TurnView): boolean =>
   (state === "done" || state === "cancelled") && messageId !== undefined;
 
 /**
- * What was read again, with what is only known here of the same turns: that the reader stopped them, and of answers
- * their tools and sources, how they came about and how they ended.
+ * What was read again, with what is only known here of the same turns: their keys, that the reader stopped them, and of
+ * answers their tools and sources, how they came about and how they ended.
  */
 export const keepKnown = (read: readonly TurnView[], shown: readonly TurnView[]): readonly TurnView[] => {
   const known = new Map(shown.map((turn) => [turn.requestId, turn]));
   return read.map((turn) => {
     const before = known.get(turn.requestId);
     if (before === undefined) return turn;
+    const { key, stopped } = before;
     const { messageId, reaction } = turn.answer;
     if (!hasEnded(before) || before.answer.messageId !== messageId) {
-      return before.stopped === true ? { ...turn, stopped: true } : turn;
+      return stopped === true ? { ...turn, key, stopped } : { ...turn, key };
     }
-    return before.answer.reaction === reaction
+    const question = before.question ?? turn.question;
+    return before.answer.reaction === reaction && before.question === question
       ? before
-      : { ...before, answer: { ...before.answer, reaction } };
+      : { ...before, question, answer: { ...before.answer, reaction } };
   });
 };

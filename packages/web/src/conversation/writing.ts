@@ -34,7 +34,7 @@ export const createWriting = (client: Client, chat: () => Promise<string>): Writ
       return draft;
     },
     giveBack: ({ content, attachments }) => {
-      text.update((now) => (now.trim() === "" ? content : `${content}\n\n${now}`));
+      text.update((now) => [content, now].filter((one) => one.trim() !== "").join("\n\n"));
       files.giveBack(attachments);
     },
   };
