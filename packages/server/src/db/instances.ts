@@ -28,10 +28,16 @@ const renewStatement: Statement = {
 
 /**
  * Registers the instance, or renews its sign of life. It re-registers by itself what a sweep removed
- * while the process slept, and begins anew when it was silent for more than half its lease.
+ * while the process slept, and begins anew when it was silent for more than half its lease. `timeoutMs`:
+ * longest wait for the answer; default: that of the pool.
  */
-export const renewInstance = async (db: Queryable, instance: Instance, leaseSecs: number): Promise<void> => {
-  const statement = { ...renewStatement, timeoutMs: attemptMs(leaseSecs) };
+export const renewInstance = async (
+  db: Queryable,
+  instance: Instance,
+  leaseSecs: number,
+  timeoutMs?: number,
+): Promise<void> => {
+  const statement = timeoutMs === undefined ? renewStatement : { ...renewStatement, timeoutMs };
   await db.query(statement, [instance.id, instance.role, instance.version, leaseSecs]);
 };
 
@@ -51,7 +57,7 @@ export const startHeartbeat = (
   const renew = async (signal: AbortSignal): Promise<void> => {
     while (!signal.aborted) {
       try {
-        return await renewInstance(db, instance, leaseSecs);
+        return await renewInstance(db, instance, leaseSecs, attemptMs(leaseSecs));
       } catch (error) {
         if (!signal.aborted) onError(error);
       }
